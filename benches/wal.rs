@@ -1,0 +1,145 @@
+//! What the log takes: synced appends by the number of producers that wait for their answer, and
+//! a scan. The figure beside it is the disk's own: a 13 KB append with its fdatasync.
+#![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to say")]
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use forebay::logplex::Profile;
+use forebay::types::{ByteSize, Offset, UnixMicros};
+use forebay::wal::{Config, NewFrame, Wal};
+use tokio::task::JoinSet;
+
+/// Bytes of a frame: the mean of the record sizes that `docs/benchmarks.md` compares with.
+const FRAME: usize = 13_000;
+
+fn config(dir: &Path) -> Config {
+    Config {
+        dir: dir.join("wal"),
+        segment_size: ByteSize::mib(128),
+        max_size: ByteSize::mib(1 << 20),
+        min_free: ByteSize::mib(256),
+        retention: Duration::ZERO,
+        dedupe_window: Duration::from_hours(24),
+        dedupe_memory: ByteSize::mib(64),
+    }
+}
+
+/// Log text that compresses as log text does.
+fn body(seed: u64) -> Bytes {
+    let mut body = Vec::with_capacity(FRAME);
+    let mut n = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    while body.len() < FRAME {
+        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let line = format!(
+            "<158>1 2026-01-02T03:04:05.000001+00:00 host heroku router - at=info method=GET \
+             path=\"/carts/{n}\" host=shop.example.com request_id={n:x} fwd=\"10.1.2.3\" \
+             dyno=web.{} connect=0ms service={}ms status=200 bytes={}\n",
+            n % 9,
+            n % 700,
+            n % 9000
+        );
+        write!(body, "{} {line}", line.len()).unwrap();
+    }
+    Bytes::from(body)
+}
+
+fn frame(id: u64, body: &Bytes) -> NewFrame {
+    NewFrame {
+        drain_token: Some("d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned()),
+        frame_id: Some(format!("{id:032X}")),
+        dedupe_scope: "d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned(),
+        messages_claimed: Some(50),
+        messages: 50,
+        received: UnixMicros::new(1_767_323_045_000_000),
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        query: String::new(),
+        profile: Profile::Logplex,
+        body: body.clone(),
+    }
+}
+
+async fn producers(wal: &Wal, producers: u64, frames: u64, first: u64, body: &Bytes) {
+    let mut tasks = JoinSet::new();
+    for producer in 0..producers {
+        let (wal, body) = (wal.clone(), body.clone());
+        tasks.spawn(async move {
+            let mut id = producer;
+            while id < frames {
+                let prepared = Wal::prepare(frame(first + id, &body));
+                assert!(!wal.append(prepared, ()).await.unwrap().duplicate);
+                id += producers;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+fn append(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut group = c.benchmark_group("wal");
+    group.sample_size(10).measurement_time(Duration::from_secs(5));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("disk/append+fdatasync 13 KB", |b| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = std::fs::File::create(dir.path().join("raw")).unwrap();
+        let body = body(1);
+        b.iter(|| {
+            file.write_all(&body).unwrap();
+            file.sync_data().unwrap();
+        });
+    });
+    for count in [1, 8, 64] {
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, _) = Wal::open(config(dir.path())).unwrap();
+        let (body, mut next) = (body(count), 0);
+        group.bench_function(format!("append/{count} producers"), |b| {
+            b.iter_custom(|frames| {
+                let started = Instant::now();
+                runtime.block_on(producers(&wal, count, frames, next, &body));
+                next += frames;
+                started.elapsed()
+            });
+        });
+        wal.close();
+    }
+    group.finish();
+}
+
+fn scan(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = Wal::open(config(dir.path())).unwrap();
+    let frames = 4_000;
+    runtime.block_on(producers(&wal, 16, frames, 0, &body(7)));
+    let mut group = c.benchmark_group("wal");
+    group.sample_size(10);
+    group.throughput(Throughput::Bytes(frames * FRAME as u64));
+    let reader = wal.reader();
+    group.bench_function("scan", |b| {
+        b.iter(|| {
+            let mut bytes = 0;
+            let end = reader
+                .read(Offset::ZERO, Offset::new(frames), |entry| {
+                    bytes += entry.record.body.len();
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            assert_eq!(end, Offset::new(frames));
+            bytes
+        });
+    });
+    group.finish();
+    wal.close();
+}
+
+criterion_group!(wal, append, scan);
+criterion_main!(wal);

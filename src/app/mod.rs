@@ -1,0 +1,317 @@
+//! The relay: built in one order, stopped in another.
+//!
+//! Building: the log first (it recovers, or refuses), then the destinations (each saves its first
+//! checkpoint before a segment could be dropped), then the listeners. Whatever fails, fails before
+//! a frame is accepted.
+//!
+//! Stopping, each step under its own deadline:
+//!
+//! 1. Readiness off.
+//! 2. Ingest stops accepting and finishes the requests in flight. At the same time the
+//!    destinations read nothing more and wait for what they have sent.
+//! 3. The log is closed: the appender writes what it holds and ends.
+//! 4. Admin last, so that the stop can be watched.
+//!
+//! Cutting step 2 short costs duplicates, never a message. A second signal ends the process at
+//! once, which is safe because a crash is safe.
+
+mod exit;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Phase, View};
+use crate::config::Config;
+use crate::ingest::Ingest;
+use crate::sink::{Ended, Sink, SinkError, SinkHandle};
+use crate::telemetry::{Metrics, UPKEEP_EVERY};
+use crate::wal::{OpenError, Wal};
+
+pub use exit::Exit;
+
+/// How long destinations may wait for what is in flight.
+const DELIVERY_GRACE: Duration = Duration::from_secs(5);
+
+/// How long ingest may take beyond its own ack deadline.
+const INGEST_GRACE: Duration = Duration::from_secs(1);
+
+/// How often segments are looked at, and how often when space is short.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+const SWEEP_EVERY_WHEN_SHORT: Duration = Duration::from_secs(1);
+
+/// Why the relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log.
+    #[error("the log cannot be opened: {0}")]
+    Log(#[from] OpenError),
+    /// A destination.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A listener.
+    #[error("{what} cannot listen on {address}: {source}")]
+    Listen {
+        /// `ingest` or `admin`.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread of the start died.
+    #[error("bug: the start panicked: {0}")]
+    Panic(#[from] JoinError),
+}
+
+impl StartError {
+    /// The exit code that says it.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Log(_) => Exit::Storage,
+            Self::Sink(SinkError::Mapping { .. } | SinkError::Client { .. })
+            | Self::Listen { .. } => Exit::Configuration,
+            Self::Sink(_) => Exit::Storage,
+            Self::Panic(_) => Exit::Bug,
+        }
+    }
+}
+
+/// A relay that is ready to run.
+#[derive(Debug)]
+pub struct Relay {
+    wal: Wal,
+    ingest: Ingest,
+    ack_deadline: Duration,
+    sinks: Vec<Sink>,
+    admin: Admin,
+    view: View,
+    phase: watch::Sender<Phase>,
+}
+
+/// What ends first.
+enum Part {
+    Ingest,
+    Admin(io::Result<()>),
+    Sink(Ended),
+}
+
+impl Relay {
+    /// Builds the relay.
+    ///
+    /// # Errors
+    /// When a part cannot be had; nothing has been accepted then.
+    pub async fn open(config: Config, metrics: Option<Metrics>) -> Result<Self, StartError> {
+        let wal_config = config.wal;
+        let (wal, report) = tokio::task::spawn_blocking(|| Wal::open(wal_config)).await??;
+        tracing::info!(
+            created = report.created,
+            first = report.first.get(),
+            end = report.end.get(),
+            segments = report.segments,
+            recounted = report.recounted,
+            frame_ids = report.frame_ids,
+            took_ms = report.took.as_millis(),
+            "the log is open"
+        );
+        let mut sinks = Vec::with_capacity(config.destinations.len());
+        for destination in config.destinations {
+            sinks.push(Sink::open(destination, wal.clone()).await?);
+        }
+        let handles: Arc<[SinkHandle]> = sinks.iter().map(Sink::handle).collect();
+        warn_of_orphans(&wal, &handles);
+        let (phase, phase_seen) = watch::channel(Phase::Ready);
+        let view = View { wal: wal.clone(), sinks: handles, phase: phase_seen, metrics };
+        let listen =
+            |what, address| move |source: io::Error| StartError::Listen { what, address, source };
+        let admin = Admin::bind(&config.admin, view.clone())
+            .await
+            .map_err(listen("admin", config.admin.listen))?;
+        let (ack_deadline, address) = (config.ingest.ack_deadline, config.ingest.listen);
+        let ingest = Ingest::bind(config.ingest, wal.clone()).map_err(listen("ingest", address))?;
+        Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase })
+    }
+
+    /// Where frames are taken.
+    #[must_use]
+    pub const fn ingest_addr(&self) -> SocketAddr {
+        self.ingest.local_addr()
+    }
+
+    /// Where admin listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// What can be looked at while the relay runs.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Runs until told to stop, or until a part fails.
+    pub async fn run(self, stop: CancellationToken) -> Exit {
+        let Self { wal, ingest, ack_deadline, sinks, admin, view, phase } = self;
+        let (stop_parts, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let mut parts = JoinSet::new();
+        let mut admin_task = JoinSet::new();
+        let count = sinks.len() + 1;
+        {
+            let stop = stop_parts.clone();
+            parts.spawn(async move {
+                ingest.run(stop).await;
+                Part::Ingest
+            });
+        }
+        for sink in sinks {
+            let stop = stop_parts.clone();
+            parts.spawn(async move { Part::Sink(sink.run(stop, DELIVERY_GRACE).await) });
+        }
+        {
+            let stop = stop_admin.clone();
+            admin_task.spawn(async move { Part::Admin(admin.run(stop).await) });
+        }
+        let sweeper = sweep(wal.clone(), stop_parts.clone());
+        let upkeep = upkeep(view.metrics.clone(), stop_parts.clone());
+        let mut background = JoinSet::new();
+        background.spawn(sweeper);
+        background.spawn(upkeep);
+
+        let early = tokio::select! {
+            () = stop.cancelled() => None,
+            why = wal.poisoned() => {
+                tracing::error!(why, "stopping: the log has failed");
+                Some(Exit::Storage)
+            }
+            ended = parts.join_next() => Some(ended_early(ended)),
+            ended = admin_task.join_next() => Some(ended_early(ended)),
+        };
+        // 1.
+        phase.send_replace(Phase::Stopping);
+        if early == Some(Exit::Storage) {
+            // Nothing can be made durable any more: finishing would only look like it.
+            return Exit::Storage;
+        }
+        tracing::info!("stopping");
+        // 2.
+        stop_parts.cancel();
+        let limit = (ack_deadline + INGEST_GRACE).max(DELIVERY_GRACE + INGEST_GRACE);
+        let left = if early.is_some() { count - 1 } else { count };
+        let cut = finish(&mut parts, left, limit).await;
+        // 3.
+        let closing = tokio::task::spawn_blocking(move || wal.close()).await;
+        // 4.
+        stop_admin.cancel();
+        admin_task.join_next().await;
+        background.abort_all();
+        match (early, closing, cut) {
+            (Some(exit), _, _) => exit,
+            (None, Err(_), _) => Exit::Bug,
+            (None, Ok(()), exit) => exit,
+        }
+    }
+}
+
+/// A part that ends before it is told to has failed.
+fn ended_early(ended: Option<Result<Part, JoinError>>) -> Exit {
+    match ended {
+        Some(Ok(Part::Sink(Ended::LogGone))) => Exit::Storage,
+        Some(Ok(Part::Admin(Err(error)))) => {
+            tracing::error!(%error, "stopping: the admin listener has failed");
+            Exit::Bug
+        }
+        Some(Err(error)) => {
+            tracing::error!(%error, "stopping: bug: a task has panicked");
+            Exit::Bug
+        }
+        Some(Ok(Part::Ingest | Part::Admin(Ok(())) | Part::Sink(_))) | None => {
+            tracing::error!("stopping: bug: a task has ended without being told to");
+            Exit::Bug
+        }
+    }
+}
+
+/// Waits for all parts, and says whether one had to be cut short.
+async fn finish(parts: &mut JoinSet<Part>, mut left: usize, limit: Duration) -> Exit {
+    let mut exit = Exit::Stopped;
+    let all = async {
+        while left > 0
+            && let Some(ended) = parts.join_next().await
+        {
+            left -= 1;
+            match ended {
+                Ok(Part::Sink(Ended::CutShort)) => {
+                    tracing::warn!(
+                        "a destination did not settle in time what it had sent; the next start \
+                         sends it again"
+                    );
+                    exit = Exit::DeadlinePassed;
+                }
+                Ok(Part::Sink(Ended::LogGone)) => exit = Exit::Storage,
+                Ok(Part::Ingest | Part::Admin(_) | Part::Sink(Ended::Clean)) => {}
+                Err(error) => {
+                    tracing::error!(%error, "bug: a task has panicked");
+                    exit = Exit::Bug;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(limit, all).await.is_err() {
+        tracing::error!(left, "the stop's time is over, parts are cut off");
+        return Exit::DeadlinePassed;
+    }
+    exit
+}
+
+/// Checkpoints of destinations that are no longer configured keep their messages.
+fn warn_of_orphans(wal: &Wal, sinks: &[SinkHandle]) {
+    for (name, checkpoint) in wal.checkpoints().into_iter().flatten() {
+        if sinks.iter().all(|sink| *sink.name() != name) {
+            tracing::warn!(
+                destination = %name,
+                position = %checkpoint.position,
+                "this destination is not configured any more, but its cursor still keeps all \
+                 messages from its position on"
+            );
+        }
+    }
+}
+
+/// Drops segments when they may go.
+async fn sweep(wal: Wal, stop: CancellationToken) {
+    loop {
+        let short = wal.status().space_is_short;
+        let wait = if short { SWEEP_EVERY_WHEN_SHORT } else { SWEEP_EVERY };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // Requests are held from this moment on: what may go has to go now.
+            () = wal.no_space(), if !short => {}
+            () = stop.cancelled() => return,
+        }
+        let wal = wal.clone();
+        match tokio::task::spawn_blocking(move || wal.sweep()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "no segment could be dropped"),
+            Err(error) => tracing::error!(%error, "bug: dropping segments has panicked"),
+        }
+    }
+}
+
+async fn upkeep(metrics: Option<Metrics>, stop: CancellationToken) {
+    let Some(metrics) = metrics else { return };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP_EVERY) => metrics.upkeep(),
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! `[[destination]]` and the tables in it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Drains, endpoint};
+use crate::config::duration;
+use crate::config::key::Key;
+use crate::config::raw::RawSection;
+use crate::config::read::{Placed, Reader};
+use crate::config::report::{Report, Reported, Scope};
+use crate::config::table;
+use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
+use crate::hec::mapping::{Mapping, MappingConfig};
+use crate::logplex::Kind;
+use crate::sink::{Compression, Config, Start};
+use crate::types::{ByteSize, DestinationName};
+
+/// Every destination. At least one, each with a name of its own.
+pub(super) fn resolve_all(
+    root: &RawSection<'_>,
+    drains: Result<Drains, Reported>,
+    report: &mut Report<'_>,
+) -> Result<Vec<Config>, Reported> {
+    let sections = root.all("destination");
+    if sections.is_empty() {
+        let fix = "write a [[destination]] with `endpoints` and `token_file`";
+        return Err(report.mistake(Scope::File, "destination", None, "there is none", fix));
+    }
+    // Without the drains destinations are still checked; they are not used then.
+    let known = drains.as_ref().map_or_else(|_| Arc::default(), Arc::clone);
+    let mut names = Vec::new();
+    let destinations: Vec<_> =
+        sections.iter().map(|section| resolve(section, &known, &mut names, report)).collect();
+    drains?;
+    destinations.into_iter().collect()
+}
+
+fn resolve(
+    section: &RawSection<'_>,
+    drains: &Drains,
+    names: &mut Vec<DestinationName>,
+    report: &mut Report<'_>,
+) -> Result<Config, Reported> {
+    let mut reader = Reader::new(Some(section), report);
+    let name = name(&mut reader, names);
+    let endpoints = endpoint::resolve(&mut reader);
+    let token = reader.secret(
+        &table::TOKEN,
+        &table::TOKEN_FILE,
+        |c| c.is_ascii_graphic(),
+        "visible ASCII characters",
+    );
+    let target = reader.choice(&table::ENDPOINT_TARGET, &[("event", ())]);
+    let compression = reader
+        .choice(&table::COMPRESSION, &[("gzip", Compression::Gzip), ("none", Compression::None)]);
+    let start =
+        reader.choice(&table::START, &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
+    let timeout = reader.time(&table::TIMEOUT);
+    let flow = Flow::read(&mut reader);
+    let batch = batch(section.one("destination.batch"), reader.report);
+    let event = event(section, drains, reader.report);
+    if let (Ok(batch), Ok(event)) = (&batch, &event) {
+        fits(&event.max, &batch.max_bytes, reader.report)?;
+    }
+
+    target?;
+    let (endpoints, event) = (endpoints?, event?);
+    let count = NonZeroUsize::new(endpoints.len()).ok_or_else(|| reader.bug(&table::ENDPOINTS))?;
+    Ok(Config {
+        name: name?,
+        endpoints,
+        token: token?,
+        compression: compression?,
+        start: start?,
+        timeout: timeout?.value,
+        delivery: flow?.with(count, batch?.limits()),
+        mapping: event.mapping,
+        max_event: event.max.value,
+    })
+}
+
+/// The destination's name. Two of one name would share one place in the log.
+fn name(
+    reader: &mut Reader<'_, '_, '_>,
+    names: &mut Vec<DestinationName>,
+) -> Result<DestinationName, Reported> {
+    let key = &table::NAME;
+    let words = reader.text(key)?;
+    let at = words.at.or_else(|| reader.place(key.name()));
+    let name = DestinationName::new(&words.value.text).map_err(|error| {
+        let problem = format!("{} is not a name: {error}", words.value.shown);
+        reader.mistake(key, at, problem, "choose another name")
+    })?;
+    if names.contains(&name) {
+        let problem = format!("there is another destination {}", words.value.shown);
+        let fix = "give each destination a name of its own";
+        return Err(reader.report.mistake(Scope::File, key.path, at, problem, fix));
+    }
+    names.push(name.clone());
+    Ok(name)
+}
+
+/// How batches flow: what the delivery machine is told, but for batches and endpoints.
+#[derive(Debug)]
+struct Flow {
+    lanes: NonZeroUsize,
+    window: NonZeroUsize,
+    acknowledgement: Acknowledgement,
+    ack_timeout: Duration,
+    retry: RetryLimits,
+}
+
+impl Flow {
+    fn read(reader: &mut Reader<'_, '_, '_>) -> Result<Self, Reported> {
+        let lanes = reader.some(&table::LANES);
+        let window = reader.some(&table::WINDOW);
+        let key = &table::ACKNOWLEDGEMENT;
+        let acknowledgement = reader
+            .choice(key, &[("required", Acknowledgement::Required), ("off", Acknowledgement::Off)]);
+        let ack_timeout = reader.time(&table::ACK_TIMEOUT);
+        let initial = reader.time(&table::RETRY_INITIAL);
+        let max = reader.time(&table::RETRY_MAX);
+        let hold = reader.time(&table::HOLD_PROBE);
+        if matches!(acknowledgement, Ok(Acknowledgement::Off)) {
+            let at = reader.place(key.name());
+            let warning = "data can be lost behind the collector: a 200 counts as delivered";
+            reader.report.warn(key.path, at, warning);
+        }
+        let (initial, max) = (initial?, max?);
+        if max.value < initial.value {
+            let text = |time: &Placed<Duration>| duration::text(time.value);
+            let problem = format!(
+                "{} is less than destination.retry_initial ({})",
+                text(&max),
+                text(&initial)
+            );
+            let fix = format!("write at least {}, or a shorter retry_initial", text(&initial));
+            let at = max.at.or(initial.at);
+            let key = table::RETRY_MAX.path;
+            return Err(reader.report.mistake(Scope::File, key, at, problem, fix));
+        }
+        Ok(Self {
+            lanes: lanes?,
+            window: window?,
+            acknowledgement: acknowledgement?,
+            ack_timeout: ack_timeout?.value,
+            retry: RetryLimits { initial: initial.value, max: max.value, hold: hold?.value },
+        })
+    }
+
+    fn with(self, endpoints: NonZeroUsize, batch: BatchLimits) -> delivery::Config {
+        delivery::Config {
+            endpoints,
+            lanes_per_endpoint: self.lanes,
+            window: self.window,
+            batch,
+            acknowledgement: self.acknowledgement,
+            ack_timeout: self.ack_timeout,
+            retry: self.retry,
+        }
+    }
+}
+
+/// `[destination.batch]`.
+#[derive(Debug)]
+struct Batch {
+    max_bytes: Placed<ByteSize>,
+    max_events: NonZeroUsize,
+    linger: Duration,
+}
+
+impl Batch {
+    const fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            max_bytes: self.max_bytes.value,
+            max_events: self.max_events,
+            linger: self.linger,
+        }
+    }
+}
+
+fn batch(section: Option<&RawSection<'_>>, report: &mut Report<'_>) -> Result<Batch, Reported> {
+    let mut reader = Reader::new(section, report);
+    let max_bytes = reader.size(&table::BATCH_MAX_BYTES);
+    let max_events = reader.some(&table::BATCH_MAX_EVENTS);
+    let linger = reader.time(&table::BATCH_LINGER);
+    Ok(Batch { max_bytes: max_bytes?, max_events: max_events?, linger: linger?.value })
+}
+
+/// `[destination.event]` and `[destination.filter]`.
+#[derive(Debug)]
+struct Event {
+    mapping: MappingConfig,
+    max: Placed<ByteSize>,
+}
+
+fn event(
+    destination: &RawSection<'_>,
+    drains: &Drains,
+    report: &mut Report<'_>,
+) -> Result<Event, Reported> {
+    let section = destination.one("destination.event");
+    let fields_section = section.and_then(|section| section.one("destination.event.fields"));
+    let kinds = kinds(destination.one("destination.filter"), report);
+    let (fields, fields_read) = Reader::new(fields_section, report).open(&table::EVENT_FIELDS);
+
+    let mut reader = Reader::new(section, report);
+    let format = reader.choice(&table::EVENT_FORMAT, &[("text", ())]);
+    let max = reader.size(&table::EVENT_MAX_BYTES);
+    let host = template(&mut reader, &table::EVENT_HOST);
+    let source = template(&mut reader, &table::EVENT_SOURCE);
+    let sourcetype = template(&mut reader, &table::EVENT_SOURCETYPE);
+    let index = template(&mut reader, &table::EVENT_INDEX);
+    let event_id = reader.flag(&table::EVENT_ID);
+
+    // Made of whatever could be read, so that mistakes in the other templates are found too.
+    let mut mistakes = format.and(fields_read);
+    let mapping = MappingConfig {
+        host: or_default(host, &mut mistakes),
+        source: or_default(source, &mut mistakes),
+        sourcetype: or_default(sourcetype, &mut mistakes),
+        index: or_default(index, &mut mistakes),
+        fields,
+        event_id: or_default(event_id.map(|flag| flag.value), &mut mistakes),
+        kinds: or_default(kinds, &mut mistakes),
+        drains: Arc::clone(drains),
+        node: String::new(),
+    };
+    compiles(&mapping, section, fields_section, report)?;
+    mistakes?;
+    Ok(Event { mapping, max: max? })
+}
+
+/// A value, or its default and the note that it could not be read.
+fn or_default<T: Default>(value: Result<T, Reported>, mistakes: &mut Result<(), Reported>) -> T {
+    value.unwrap_or_else(|reported| {
+        *mistakes = Err(reported);
+        T::default()
+    })
+}
+
+/// The template as it was written. Without one the mapping's own default holds, which is the
+/// one in the table: a test compares them.
+fn template(reader: &mut Reader<'_, '_, '_>, key: &Key) -> Result<Option<String>, Reported> {
+    Ok(reader.written(key)?.map(|words| words.value.text))
+}
+
+/// Whether every template is one; told at the template's line.
+fn compiles(
+    mapping: &MappingConfig,
+    section: Option<&RawSection<'_>>,
+    fields: Option<&RawSection<'_>>,
+    report: &mut Report<'_>,
+) -> Result<(), Reported> {
+    let Err(errors) = Mapping::compile(mapping) else { return Ok(()) };
+    let mut result = Ok(());
+    for error in errors {
+        let (section, name) = match error.key.strip_prefix("fields.") {
+            Some(name) => (fields, name),
+            None => (section, &*error.key),
+        };
+        let at = Reader::new(section, report).place(name);
+        let key = format!("destination.event.{}", error.key);
+        let fix = "docs/configuration.md says what a template may use";
+        let reported = report.mistake(Scope::Key, key, at, error.message, fix);
+        result = result.and(Err(reported));
+    }
+    result
+}
+
+fn kinds(
+    section: Option<&RawSection<'_>>,
+    report: &mut Report<'_>,
+) -> Result<Option<Vec<Kind>>, Reported> {
+    let key = &table::FILTER_KINDS;
+    let mut reader = Reader::new(section, report);
+    let Some(list) = reader.list(key)? else { return Ok(None) };
+    let kinds: Vec<_> = list
+        .into_iter()
+        .map(|words| {
+            Kind::parse(&words.value.text).ok_or_else(|| {
+                let all = Kind::ALL.map(Kind::as_str);
+                let problem = format!("{} is not a kind of message", words.value.shown);
+                let fix = format!("write some of {}", all.join(", "));
+                reader.mistake(key, words.at, problem, fix)
+            })
+        })
+        .collect();
+    kinds.into_iter().collect::<Result<_, _>>().map(Some)
+}
+
+/// A batch has room for at least one message.
+fn fits(
+    event: &Placed<ByteSize>,
+    batch: &Placed<ByteSize>,
+    report: &mut Report<'_>,
+) -> Result<(), Reported> {
+    if event.value <= batch.value {
+        return Ok(());
+    }
+    let problem =
+        format!("{} is more than destination.batch.max_bytes ({})", event.value, batch.value);
+    let fix = format!("write at most {}, or make batch.max_bytes larger", batch.value);
+    let at = event.at.or(batch.at);
+    Err(report.mistake(Scope::File, table::EVENT_MAX_BYTES.path, at, problem, fix))
+}

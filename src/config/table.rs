@@ -1,0 +1,453 @@
+//! The table of every key, and of every table of keys, in the order of the documentation.
+//!
+//! Everything else is made from it: what is parsed, what is refused as unknown or as not yet
+//! supported, `docs/configuration.md` and `ops/forebay.toml`.
+
+use std::time::Duration;
+
+use super::key::{Key, Kind, Later, LaterValue, Preset, Section, Status};
+use crate::types::ByteSize;
+
+use Kind::{Address, Choice, Count, Flag, List, Path, SecretFile, Size, Template, Text, Time};
+use Preset::{Absent, Required, Value};
+use Status::Supported;
+
+/// Every table of keys; one inside another stands behind it.
+pub(super) static SECTIONS: &[Section] = &[
+    section("", "The top of the file, before the first table."),
+    section("ingest", "Where Logplex drains send their frames."),
+    Section {
+        status: Status::Later(Later {
+            with: "TLS by forebay itself",
+            meanwhile: "remove the table and let a TLS proxy on this machine pass requests on \
+                        to `ingest.listen`",
+        }),
+        ..section("ingest.tls", "The certificate for `ingest.listen`, reloaded without a restart.")
+    },
+    repeated(
+        "ingest.user",
+        "Who may send, by the user name and password in the drain URL. Repeat the table for \
+         more users. Without one, everybody who can connect may send, which only a loopback \
+         address allows.",
+    ),
+    section("wal", "The log on disk: every frame is in it, synced, before Logplex gets its 200."),
+    repeated("drain", "A drain that is known by name. Repeat the table for more drains."),
+    repeated(
+        "destination",
+        "A Splunk HTTP Event Collector (HEC). Each destination reads the log at its own pace; \
+         none can hold up another, or ingest. At least one is needed; repeat the table, and the \
+         tables below it, for more.",
+    ),
+    section("destination.batch", "What one request to the collector carries."),
+    section(
+        "destination.event",
+        "How a message becomes an event. Templates are minijinja over `app`, `drain`, `host`, \
+         `app_name`, `proc_id`, `proc_type`, `severity`, `facility`, `kind` and `query.NAME` \
+         (query parameters of the drain URL).",
+    ),
+    section("destination.event.fields", "Indexed fields to add to every event."),
+    section(
+        "destination.filter",
+        "Which messages go to this destination; the others are counted as filtered.",
+    ),
+    Section {
+        status: Status::Later(Later {
+            with: "trust settings of its own for each destination",
+            meanwhile: "remove the table; certificates are checked against the trust store of \
+                        the system",
+        }),
+        ..section("destination.tls", "Which certificates of the collector are trusted.")
+    },
+    section("admin", "Health, readiness and metrics over HTTP, for operators on this machine."),
+];
+
+const fn section(path: &'static str, doc: &'static str) -> Section {
+    Section { path, repeated: false, doc, status: Supported }
+}
+
+const fn repeated(path: &'static str, doc: &'static str) -> Section {
+    Section { path, repeated: true, doc, status: Supported }
+}
+
+const fn key(path: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Key {
+    Key { path, kind, preset, doc, status: Supported }
+}
+
+const fn later(path: &'static str, kind: Kind, later: Later, doc: &'static str) -> Key {
+    let preset = Absent { example: "", means: "" };
+    Key { path, kind, preset, doc, status: Status::Later(later) }
+}
+
+const fn size(min: ByteSize, max: ByteSize) -> Kind {
+    Size { min, max }
+}
+
+const fn time(min: Duration, max: Duration) -> Kind {
+    Time { min, max }
+}
+
+const fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+const fn secs(value: u64) -> Duration {
+    Duration::from_secs(value)
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+const KB: u64 = 1000;
+const MB: u64 = 1_000_000;
+/// In MiB, as [`ByteSize::mib`] counts.
+const GIB: u64 = 1024;
+const TIB: u64 = 1024 * GIB;
+
+/// Declares each key as a static of its own, so that a getter cannot ask for one that is not in
+/// the table, and the list of them all.
+macro_rules! keys {
+    ($($name:ident = $key:expr;)*) => {
+        $(pub(super) static $name: Key = $key;)*
+        /// Every key.
+        pub(super) static KEYS: &[&Key] = &[$(&$name),*];
+    };
+}
+
+keys! {
+    DATA_DIR = key(
+        "data_dir", Path, Value("/var/lib/forebay"),
+        "The directory of the log and of everything else forebay remembers. Created when \
+         missing. One process uses it at a time.",
+    );
+
+    LISTEN = key(
+        "ingest.listen",
+        Address(&[LaterValue { value: "systemd", with: "socket activation" }]),
+        Value("127.0.0.1:8080"),
+        "Where drains connect, in plain HTTP. Port 0 takes any free port. An address that is \
+         not loopback needs `ingest.allow_insecure`.",
+    );
+    PATH = key(
+        "ingest.path", Text, Value("/logs"),
+        "The one path that takes frames. Begins with `/` and has no query.",
+    );
+    MAX_BODY = key(
+        "ingest.max_body", size(ByteSize::mib(1), ByteSize::mib(64)), Value("8MiB"),
+        "The largest body that is taken. Logplex drops a frame that is answered 413, so this \
+         stays well above the frames it makes.",
+    );
+    ACK_DEADLINE = key(
+        "ingest.ack_deadline", time(ms(1), ms(4999)), Value("4s"),
+        "How long a request may wait for its frame to be durable before it is answered 503. \
+         Less than 5s, because Logplex gives up then.",
+    );
+    MAX_CONNECTIONS = key(
+        "ingest.max_connections", Count { min: 1, max: 1_000_000 }, Value("10000"),
+        "How many connections may be open. At the limit forebay stops accepting: a connection \
+         that waits costs Logplex no try.",
+    );
+    MAX_IN_FLIGHT = key(
+        "ingest.max_in_flight", size(ByteSize::mib(2), ByteSize::mib(64 * GIB)), Value("64MiB"),
+        "The most memory that bodies take from their first byte until they are durable. When \
+         it is taken, requests wait up to `ack_deadline`. At least twice `max_body`.",
+    );
+    IDLE_TIMEOUT = key(
+        "ingest.idle_timeout", time(secs(300), secs(DAY)), Value("310s"),
+        "How long a connection may be idle. At least 300s, because Logplex keeps connections \
+         for up to 240s and loses a try when forebay closes first.",
+    );
+    ALLOW_INSECURE = key(
+        "ingest.allow_insecure", Flag, Value("false"),
+        "Permits `listen` on an address that is not loopback although passwords and logs then \
+         cross the network in the clear, and although there may be no `[[ingest.user]]`. For a \
+         network that is private, or behind a proxy that speaks TLS.",
+    );
+    UNKNOWN_DRAIN = later(
+        "ingest.unknown_drain", Text,
+        Later {
+            with: "credentials bound to drains",
+            meanwhile: "remove it; frames of unknown drains are accepted",
+        },
+        "What happens to frames of a drain that is not configured.",
+    );
+
+    USER_NAME = key(
+        "ingest.user.name", Text, Required { example: "\"heroku\"" },
+        "The user name in the drain URL: letters, digits, `-` and `_`, because Logplex does \
+         not decode anything else.",
+    );
+    USER_PASSWORD = key(
+        "ingest.user.password", Kind::Secret,
+        Absent { example: "\"${DRAIN_PASSWORD}\"", means: "taken from `password_file`" },
+        "The password in the drain URL: letters, digits, `-` and `_`. Either this or \
+         `password_file`.",
+    );
+    USER_PASSWORD_FILE = key(
+        "ingest.user.password_file", SecretFile,
+        Absent {
+            example: "\"${CREDENTIALS_DIRECTORY}/heroku\"",
+            means: "taken from `password`",
+        },
+        "A file that holds the password and nothing else, but for a newline at the end.",
+    );
+    USER_DEPRECATED = later(
+        "ingest.user.deprecated", Flag,
+        Later {
+            with: "the rotation of credentials",
+            meanwhile: "remove it; old and new credentials may stand side by side as two \
+                        [[ingest.user]]",
+        },
+        "Marks credentials that should not be used any more.",
+    );
+    USER_DRAINS = later(
+        "ingest.user.drains", List,
+        Later {
+            with: "credentials bound to drains",
+            meanwhile: "remove it; every user may send for every drain",
+        },
+        "The drains this user may send for.",
+    );
+
+    STORAGE = key(
+        "wal.storage",
+        Choice {
+            now: &["disk"],
+            later: &[LaterValue { value: "memory", with: "the in-memory store for trials" }],
+        },
+        Value("disk"),
+        "Where the log is kept.",
+    );
+    DURABILITY = key(
+        "wal.durability",
+        Choice {
+            now: &["fsync"],
+            later: &[
+                LaterValue { value: "interval:", with: "weaker durability on request" },
+                LaterValue { value: "none", with: "weaker durability on request" },
+            ],
+        },
+        Value("fsync"),
+        "What must have happened to a frame before Logplex gets its 200. `fsync`: it is on \
+         stable storage.",
+    );
+    SEGMENT_SIZE = key(
+        "wal.segment_size", size(ByteSize::mib(1), ByteSize::mib(4 * GIB)), Value("128MiB"),
+        "A segment is sealed when it holds this much; space is given back a segment at a time. \
+         At most half of `max_size`.",
+    );
+    MAX_SIZE = key(
+        "wal.max_size", size(ByteSize::mib(2), ByteSize::mib(1024 * TIB)), Value("50GiB"),
+        "How large the log may grow. Then delivered segments that only \
+         `retention` keeps go first, and after that `when_full` decides.",
+    );
+    MIN_FREE = key(
+        "wal.min_free", size(ByteSize::mib(256), ByteSize::mib(1024 * TIB)), Value("1GiB"),
+        "The log counts as full when its file system has less than this free.",
+    );
+    WHEN_FULL = key(
+        "wal.when_full",
+        Choice {
+            now: &["hold"],
+            later: &[LaterValue { value: "drop_oldest", with: "the dropping of old frames" }],
+        },
+        Value("hold"),
+        "What happens when frames that are not delivered fill the log. `hold`: requests wait, \
+         then get 503, then forebay stops accepting connections; nothing is lost here.",
+    );
+    RETENTION = key(
+        "wal.retention", time(Duration::ZERO, secs(366 * DAY)), Value("24h"),
+        "How long delivered frames are kept for replays.",
+    );
+    DEDUPE_WINDOW = key(
+        "wal.dedupe_window", time(secs(60), secs(30 * DAY)), Value("24h"),
+        "For how long a frame id is remembered, so that a frame that Logplex sends twice is \
+         stored once.",
+    );
+    DEDUPE_MEMORY = key(
+        "wal.dedupe_memory", size(ByteSize::mib(1), ByteSize::mib(64 * GIB)), Value("64MiB"),
+        "The most memory the frame ids take. When it is full, the oldest hour is forgotten \
+         first.",
+    );
+
+    DRAIN_TOKEN = key(
+        "drain.token", Text,
+        Required { example: "\"d.fc6b856b-3332-4546-93de-7d0ee272c3bd\"" },
+        "The drain's token, as `heroku drains` shows it. Each token may stand once.",
+    );
+    DRAIN_APP = key(
+        "drain.app", Text, Required { example: "\"checkout\"" },
+        "The name of the app behind the drain: `app` in templates.",
+    );
+
+    NAME = key(
+        "destination.name", Text, Value("splunk"),
+        "The destination's name, and its identity in the log: under another name it begins \
+         anew. Letters, digits, `-`, `_` and `.`, at most 64. Each name may stand once.",
+    );
+    ENDPOINTS = key(
+        "destination.endpoints", List,
+        Required { example: "[\"https://hec-1.example.com:8088\"]" },
+        "Base URLs of the collectors: scheme, host and port, without a path. Batches are \
+         spread over them. Plain `http` is allowed to loopback only.",
+    );
+    TOKEN = key(
+        "destination.token", Kind::Secret,
+        Absent { example: "\"${HEC_TOKEN}\"", means: "taken from `token_file`" },
+        "The HEC token. Either this or `token_file`.",
+    );
+    TOKEN_FILE = key(
+        "destination.token_file", SecretFile,
+        Absent { example: "\"${CREDENTIALS_DIRECTORY}/hec\"", means: "taken from `token`" },
+        "A file that holds the HEC token and nothing else, but for a newline at the end.",
+    );
+    ACKNOWLEDGEMENT = key(
+        "destination.acknowledgement",
+        Choice {
+            now: &["required", "off"],
+            later: &[LaterValue { value: "auto", with: "the probe for acknowledgement" }],
+        },
+        Value("required"),
+        "When a batch counts as delivered. `required`: when the indexers acknowledge it. \
+         `off`: when the collector answers 200, although data can then still die between it \
+         and the indexers' disks.",
+    );
+    ACK_TIMEOUT = key(
+        "destination.ack_timeout", time(secs(1), secs(DAY)), Value("300s"),
+        "How long a batch may stay without acknowledgement before it is sent again.",
+    );
+    COMPRESSION = key(
+        "destination.compression",
+        Choice { now: &["gzip", "none"], later: &[] },
+        Value("gzip"),
+        "How bodies are compressed.",
+    );
+    START = key(
+        "destination.start",
+        Choice { now: &["earliest", "latest"], later: &[] },
+        Value("earliest"),
+        "Where a destination that is new to the log begins: with the oldest frame that is \
+         kept, or with the next that arrives.",
+    );
+    ENDPOINT_TARGET = key(
+        "destination.endpoint_target",
+        Choice {
+            now: &["event"],
+            later: &[LaterValue { value: "raw", with: "the raw endpoint of the collector" }],
+        },
+        Value("event"),
+        "Which endpoint of the collector is used: `event` is `/services/collector/event`.",
+    );
+    LANES = key(
+        "destination.lanes", Count { min: 1, max: 64 }, Value("2"),
+        "How many requests may be in flight to one endpoint.",
+    );
+    WINDOW = key(
+        "destination.window", Count { min: 1, max: 65_536 }, Value("1024"),
+        "How many batches may be sent and not yet acknowledged.",
+    );
+    TIMEOUT = key(
+        "destination.timeout", time(secs(1), secs(HOUR)), Value("60s"),
+        "How long one request may take, and how long connecting may take.",
+    );
+    RETRY_INITIAL = key(
+        "destination.retry_initial", time(ms(1), secs(HOUR)), Value("250ms"),
+        "The longest first wait before a request is tried again. Waits double from here, are \
+         drawn at random below that, and never end in giving up.",
+    );
+    RETRY_MAX = key(
+        "destination.retry_max", time(ms(1), secs(HOUR)), Value("30s"),
+        "The longest wait before a request is tried again. At least `retry_initial`.",
+    );
+    HOLD_PROBE = key(
+        "destination.hold_probe", time(ms(1), secs(HOUR)), Value("30s"),
+        "How long an endpoint that refuses on principle (bad token, no acknowledgement) rests \
+         before it is probed.",
+    );
+    PROXY = later(
+        "destination.proxy", Text,
+        Later {
+            with: "proxies for destinations",
+            meanwhile: "remove it; endpoints are reached directly",
+        },
+        "A proxy on the way to the collector.",
+    );
+
+    BATCH_MAX_BYTES = key(
+        "destination.batch.max_bytes",
+        size(ByteSize::bytes(10 * KB), ByteSize::bytes(100 * MB)),
+        Value("1MB"),
+        "The most bytes of one body, before compression.",
+    );
+    BATCH_MAX_EVENTS = key(
+        "destination.batch.max_events", Count { min: 1, max: 1_000_000 }, Value("5000"),
+        "The most events of one body.",
+    );
+    BATCH_LINGER = key(
+        "destination.batch.linger", time(Duration::ZERO, secs(60)), Value("250ms"),
+        "How long the first message of a batch may wait for company.",
+    );
+
+    EVENT_FORMAT = key(
+        "destination.event.format",
+        Choice {
+            now: &["text"],
+            later: &[
+                LaterValue { value: "json", with: "JSON events" },
+                LaterValue { value: "auto", with: "JSON events" },
+            ],
+        },
+        Value("text"),
+        "What the event is. `text`: the message, as it came.",
+    );
+    EVENT_MAX_BYTES = key(
+        "destination.event.max_bytes",
+        size(ByteSize::bytes(KB), ByteSize::bytes(100 * MB)),
+        Value("1MB"),
+        "The most bytes of one message in an event; a longer one is cut and marked \
+         `truncated=1`. Splunk refuses events above its `maxEventSize`, 5MB by default. At \
+         most `destination.batch.max_bytes`.",
+    );
+    EVENT_HOST = key(
+        "destination.event.host", Template,
+        Value("{{ app }}"),
+        "The event's `host`.",
+    );
+    EVENT_SOURCE = key(
+        "destination.event.source", Template,
+        Value("heroku:{{ app }}:{{ app_name }}/{{ proc_type }}"),
+        "The event's `source`.",
+    );
+    EVENT_SOURCETYPE = key(
+        "destination.event.sourcetype", Template,
+        Value("heroku:{{ kind }}"),
+        "The event's `sourcetype`.",
+    );
+    EVENT_INDEX = key(
+        "destination.event.index", Template,
+        Absent { example: "\"heroku\"", means: "the default index of the HEC token" },
+        "The event's `index`. The token must be allowed to write to it.",
+    );
+    EVENT_ID = key(
+        "destination.event.event_id", Flag, Value("true"),
+        "Whether every event carries `event_id` as an indexed field. It is the same for every \
+         time an event is sent, so that `| dedup event_id` makes exactly-once searches.",
+    );
+    EVENT_FIELDS = key(
+        "destination.event.fields.<name>", Template,
+        Absent { example: "\"payments\"", means: "no such field" },
+        "An indexed field of that name; as many as are needed.",
+    );
+
+    FILTER_KINDS = key(
+        "destination.filter.kinds", List,
+        Absent { example: "[\"app\", \"router\"]", means: "every kind" },
+        "Only messages of these kinds: `app`, `api`, `router`, `system`, `logplex`, \
+         `postgres`, `redis`, `addon`.",
+    );
+
+    ADMIN_LISTEN = key(
+        "admin.listen",
+        Address(&[LaterValue { value: "unix:", with: "admin on a unix socket" }]),
+        Value("127.0.0.1:9600"),
+        "Where admin listens: a loopback address. Port 0 takes any free port.",
+    );
+}

@@ -1,0 +1,151 @@
+//! Channels: the places where ackIds mean something.
+//!
+//! Splunk keeps a channel's counter in memory. A collector that restarts counts the channel from
+//! the start again and says nothing about it. That shows in the ackId of the next POST, which
+//! does not rise; but until that answer is here, the POST may already stand under the channel's
+//! *first* id, and a `true` for that id may speak of the wrong batch. (The simulation found this;
+//! no other id can be meant, as one POST is in flight at a time.) Hence two rules:
+//!
+//! * While the first batch of a channel is unsettled, its id is never asked about during a POST,
+//!   and no POST starts while it is asked about.
+//! * When a POST ends in doubt, the channel's first batch, if unsettled, is sent again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::types::{AckId, BatchId};
+
+use super::chance::Chance;
+use super::{EndpointId, LaneId};
+
+/// After a 2xx, the first question is put this soon: a collector that acks at once is heard at
+/// once.
+const FIRST_POLL: Duration = Duration::from_millis(100);
+
+/// The waits between questions that bring nothing new.
+const POLLS: [Duration; 6] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// The most ids in one question: bounds the body, and what is lost with a lost answer.
+const IDS_PER_POLL: usize = 1000;
+
+/// One channel with the batches that wait for their acknowledgement on it.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) endpoint: EndpointId,
+    /// The lane that posts on it; none once there was doubt.
+    pub(super) lane: Option<LaneId>,
+    pub(super) outstanding: BTreeMap<AckId, BatchId>,
+    /// Whether a POST is on its way.
+    pub(super) posting: bool,
+    /// The first ackId this channel ever gave.
+    first: Option<AckId>,
+    /// The highest ackId this channel ever gave.
+    highest: Option<AckId>,
+    /// What the poll on its way asks about.
+    asked: Option<Vec<AckId>>,
+    next_poll: Option<Duration>,
+    /// Polls in a row that brought nothing.
+    idle_polls: usize,
+}
+
+impl Channel {
+    pub(super) const fn new(endpoint: EndpointId, lane: LaneId) -> Self {
+        Self {
+            endpoint,
+            lane: Some(lane),
+            outstanding: BTreeMap::new(),
+            posting: false,
+            first: None,
+            highest: None,
+            asked: None,
+            next_poll: None,
+            idle_polls: 0,
+        }
+    }
+
+    /// Notes the ackId of an accepted batch. False when the id does not rise: the collector has
+    /// forgotten this channel, and no id on it means what it seems to mean.
+    pub(super) fn accepted(&mut self, now: Duration, ack: AckId, batch: BatchId) -> bool {
+        if self.highest.is_some_and(|highest| ack <= highest) {
+            return false;
+        }
+        self.highest = Some(ack);
+        self.first.get_or_insert(ack);
+        self.outstanding.insert(ack, batch);
+        let soon = now + FIRST_POLL;
+        self.next_poll = Some(self.next_poll.map_or(soon, |at| at.min(soon)));
+        true
+    }
+
+    /// The first id, while its batch is unsettled.
+    fn first_outstanding(&self) -> Option<AckId> {
+        self.first.filter(|first| self.outstanding.contains_key(first))
+    }
+
+    /// The ids that may be asked about, the oldest first.
+    fn askable(&self) -> impl Iterator<Item = AckId> {
+        let taboo = if self.posting { self.first } else { None };
+        self.outstanding.keys().copied().filter(move |id| Some(*id) != taboo)
+    }
+
+    /// When the next question is due.
+    pub(super) fn poll_due(&self) -> Option<Duration> {
+        if self.asked.is_some() { None } else { self.askable().next().and(self.next_poll) }
+    }
+
+    /// Whether a POST has to wait for a question about the first batch.
+    pub(super) fn wants_quiet(&self, now: Duration) -> bool {
+        self.first_outstanding().is_some_and(|first| match &self.asked {
+            Some(asked) => asked.contains(&first),
+            None => self.next_poll.is_some_and(|due| due <= now),
+        })
+    }
+
+    /// A POST ended in doubt: the first batch, which its ackId may now belong to.
+    pub(super) fn doubt_first(&mut self) -> Option<BatchId> {
+        let first = self.first?;
+        self.outstanding.remove(&first)
+    }
+
+    /// Whether a poll is on its way.
+    pub(super) const fn polling(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Puts the question.
+    pub(super) fn ask(&mut self) -> Vec<AckId> {
+        let ids: Vec<_> = self.askable().take(IDS_PER_POLL).collect();
+        self.asked = Some(ids.clone());
+        self.next_poll = None;
+        ids
+    }
+
+    /// Takes the answer and returns what was asked.
+    pub(super) fn answered(
+        &mut self,
+        now: Duration,
+        news: bool,
+        hurry: bool,
+        chance: &mut Chance,
+    ) -> Vec<AckId> {
+        self.idle_polls = if news { 0 } else { self.idle_polls.saturating_add(1) };
+        let step = if hurry { 0 } else { self.idle_polls.min(POLLS.len() - 1) };
+        let wait = chance.around(POLLS.get(step).copied().unwrap_or(FIRST_POLL));
+        let due = now + wait;
+        // A batch accepted while the poll was on its way has asked for an early one.
+        self.next_poll = Some(self.next_poll.map_or(due, |at| at.min(due)));
+        self.asked.take().unwrap_or_default()
+    }
+
+    /// Asks as soon as possible.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        self.next_poll = Some(now);
+    }
+}

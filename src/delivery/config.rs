@@ -1,0 +1,57 @@
+//! What the delivery machine is told.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::types::ByteSize;
+
+/// One destination's rules of delivery.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many endpoints there are. Lanes are dealt out over them in turn.
+    pub endpoints: NonZeroUsize,
+    /// How many POSTs may be in flight to one endpoint (`destination.lanes`).
+    pub lanes_per_endpoint: NonZeroUsize,
+    /// How many batches may be sent and not yet settled (`destination.window`).
+    pub window: NonZeroUsize,
+    /// When a batch is full, or old enough.
+    pub batch: BatchLimits,
+    /// What it takes for a batch to count as delivered (`destination.acknowledgement`).
+    pub acknowledgement: Acknowledgement,
+    /// How long after its 2xx a batch may stay without acknowledgement before it is sent again
+    /// on a fresh channel (`destination.ack_timeout`).
+    pub ack_timeout: Duration,
+    /// Waits between attempts.
+    pub retry: RetryLimits,
+}
+
+/// When a batch is full, or old enough.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// The most bytes of one body before compression (`destination.batch.max_bytes`).
+    pub max_bytes: ByteSize,
+    /// The most events of one body (`destination.batch.max_events`).
+    pub max_events: NonZeroUsize,
+    /// How long the first message of a batch may wait for company (`destination.batch.linger`).
+    pub linger: Duration,
+}
+
+/// What it takes for a batch to count as delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledgement {
+    /// The indexers' acknowledgement. A 2xx without an ackId holds the endpoint.
+    Required,
+    /// A 2xx: data can die between the collector and the indexers' disks.
+    Off,
+}
+
+/// Waits between attempts: exponential, full jitter, without end.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryLimits {
+    /// The upper bound of the first wait.
+    pub initial: Duration,
+    /// The upper bound of every wait.
+    pub max: Duration,
+    /// How long a held endpoint rests before it is probed.
+    pub hold: Duration,
+}

@@ -1,0 +1,151 @@
+//! The health of one collector, shared by all lanes to it: a circuit breaker.
+
+use std::time::Duration;
+
+use super::chance::Chance;
+use super::{HoldReason, RetryLimits};
+
+/// Whether an endpoint takes batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// All its lanes may send.
+    Up,
+    /// It failed for a reason that passes. After `until`, one lane may try.
+    Resting { until: Duration },
+    /// It failed for a reason that an operator has to mend. After `until`, one lane may look
+    /// whether that has happened.
+    Held { until: Duration, reason: HoldReason },
+}
+
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) health: Health,
+    /// Failures in a row.
+    failures: u32,
+    /// POSTs on their way.
+    pub(super) posting: usize,
+}
+
+impl Endpoint {
+    pub(super) const fn new() -> Self {
+        Self { health: Health::Up, failures: 0, posting: 0 }
+    }
+
+    /// Whether a lane may send now. An endpoint that comes back is asked by one POST first.
+    pub(super) const fn admits(&self, now: Duration) -> bool {
+        match &self.health {
+            Health::Up => true,
+            Health::Resting { until } | Health::Held { until, .. } => {
+                self.posting == 0 && until.as_nanos() <= now.as_nanos()
+            }
+        }
+    }
+
+    /// When a lane may send, if that is later than now.
+    pub(super) const fn wakes(&self) -> Option<Duration> {
+        match &self.health {
+            Health::Up => None,
+            Health::Resting { until } | Health::Held { until, .. } => Some(*until),
+        }
+    }
+
+    /// A POST was accepted. Returns whether the endpoint had been held.
+    pub(super) fn worked(&mut self) -> bool {
+        self.failures = 0;
+        matches!(std::mem::replace(&mut self.health, Health::Up), Health::Held { .. })
+    }
+
+    /// A POST failed for a reason that passes. `after` is what the peer asked for.
+    pub(super) fn failed(
+        &mut self,
+        now: Duration,
+        after: Option<Duration>,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) {
+        match self.health {
+            // The other lanes' POSTs that fail with this one tell nothing new.
+            Health::Resting { until } | Health::Held { until, .. } if until > now => return,
+            Health::Held { .. } | Health::Up | Health::Resting { .. } => {}
+        }
+        let bound = limits
+            .initial
+            .saturating_mul(2u32.saturating_pow(self.failures.min(30)))
+            .min(limits.max);
+        self.failures = self.failures.saturating_add(1);
+        let wait = chance.up_to(bound).max(after.unwrap_or_default().min(MAX_RETRY_AFTER));
+        self.health = Health::Resting { until: now + wait };
+    }
+
+    /// A POST was accepted with the remark that queues fill up: rest a little, without a failure.
+    pub(super) fn pressed(&mut self, now: Duration, limits: &RetryLimits) {
+        if self.health == Health::Up {
+            self.health = Health::Resting { until: now + limits.initial };
+        }
+    }
+
+    /// A POST failed for a reason an operator has to mend. Returns whether that is news.
+    pub(super) fn hold(
+        &mut self,
+        now: Duration,
+        reason: HoldReason,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) -> bool {
+        let news = !matches!(&self.health, Health::Held { reason: held, .. } if *held == reason);
+        self.health = Health::Held { until: now + chance.around(limits.hold), reason };
+        news
+    }
+}
+
+/// The longest `Retry-After` that is honoured: a proxy's "come back tomorrow" is not.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: RetryLimits = RetryLimits {
+        initial: Duration::from_millis(250),
+        max: Duration::from_secs(30),
+        hold: Duration::from_secs(30),
+    };
+
+    #[test]
+    fn waits_grow_to_the_limit_and_start_again_after_a_success() {
+        let (mut endpoint, mut chance) = (Endpoint::new(), Chance::new(3));
+        let (mut now, mut longest) = (Duration::ZERO, Duration::ZERO);
+        for failure in 0..40u32 {
+            endpoint.failed(now, None, &LIMITS, &mut chance);
+            let until = endpoint.wakes().unwrap();
+            let bound = LIMITS.initial.saturating_mul(2u32.saturating_pow(failure.min(20)));
+            assert!(until - now <= bound.min(LIMITS.max));
+            longest = longest.max(until - now);
+            now = until;
+        }
+        assert!(longest > LIMITS.max / 2, "full jitter reaches the upper half: {longest:?}");
+        assert!(endpoint.admits(now));
+        endpoint.worked();
+        endpoint.failed(now, None, &LIMITS, &mut chance);
+        assert!(endpoint.wakes().unwrap() - now <= LIMITS.initial);
+    }
+
+    #[test]
+    fn a_peers_wish_to_wait_is_honoured_within_reason() {
+        let (mut endpoint, mut chance) = (Endpoint::new(), Chance::new(3));
+        endpoint.failed(Duration::ZERO, Some(Duration::from_secs(20)), &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), Some(Duration::from_secs(20)));
+        let (mut endpoint, day) = (Endpoint::new(), Duration::from_hours(24));
+        endpoint.failed(Duration::ZERO, Some(day), &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), Some(MAX_RETRY_AFTER));
+    }
+
+    #[test]
+    fn lanes_that_fail_together_count_once() {
+        let (mut endpoint, mut chance) = (Endpoint::new(), Chance::new(3));
+        endpoint.failed(Duration::ZERO, Some(Duration::from_secs(1)), &LIMITS, &mut chance);
+        let until = endpoint.wakes();
+        endpoint.failed(Duration::from_millis(1), None, &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), until);
+    }
+}

@@ -1,0 +1,409 @@
+//! Events in any order, sensible and not: answers to nobody, answers given twice, lanes and
+//! channels that never were. The test keeps its own account of what collectors have promised; no
+//! checkpoint may pass a batch that is not in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::rig::{BATCH, config, count, fault};
+use crate::types::Offset;
+
+const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Grow(u64),
+    Read { most: u64, filtered: u64 },
+    Encode,
+    Post { pick: usize, outcome: Answer },
+    Poll { pick: usize, outcome: Answer },
+    Commit,
+    Stop,
+    Nonsense(Nonsense),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// For a POST: an id that rises. For a poll: all that was asked.
+    Good,
+    /// For a POST: this id. For a poll: this id alone, asked or not.
+    Id(u64),
+    Nothing,
+    Busy,
+    Unreachable,
+    Doubt,
+    Fault,
+}
+
+#[derive(Clone, Debug)]
+enum Nonsense {
+    Read {
+        batch: u64,
+        from: u64,
+        to: u64,
+    },
+    Encoded(u64),
+    Posted {
+        lane: usize,
+        id: u64,
+    },
+    Polled {
+        channel: u128,
+        id: u64,
+    },
+    /// About a channel that is or was, asked or not.
+    PolledUnasked {
+        pick: usize,
+        id: u64,
+    },
+    Committed,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let answer = prop_oneof![
+        6 => Just(Answer::Good),
+        2 => (0..6u64).prop_map(Answer::Id),
+        1 => Just(Answer::Nothing),
+        1 => Just(Answer::Busy),
+        1 => Just(Answer::Unreachable),
+        1 => Just(Answer::Doubt),
+        1 => Just(Answer::Fault),
+    ];
+    let nonsense = prop_oneof![
+        (0..40u64, 0..60u64, 0..80u64).prop_map(|(batch, from, to)| Nonsense::Read {
+            batch,
+            from,
+            to
+        }),
+        (0..40u64).prop_map(Nonsense::Encoded),
+        (0..9usize, 0..9u64).prop_map(|(lane, id)| Nonsense::Posted { lane, id }),
+        (any::<u128>(), 0..9u64).prop_map(|(channel, id)| Nonsense::Polled { channel, id }),
+        (0..9usize, 0..9u64).prop_map(|(pick, id)| Nonsense::PolledUnasked { pick, id }),
+        Just(Nonsense::Committed),
+    ];
+    prop_oneof![
+        6 => (1..4000u64).prop_map(Step::Wait),
+        4 => (1..12u64).prop_map(Step::Grow),
+        8 => (1..=BATCH, 0..3u64).prop_map(|(most, filtered)| Step::Read { most, filtered }),
+        4 => Just(Step::Encode),
+        10 => (any::<usize>(), answer.clone())
+            .prop_map(|(pick, outcome)| Step::Post { pick, outcome }),
+        8 => (any::<usize>(), answer).prop_map(|(pick, outcome)| Step::Poll { pick, outcome }),
+        4 => Just(Step::Commit),
+        1 => Just(Step::Stop),
+        3 => nonsense.prop_map(Step::Nonsense),
+    ]
+}
+
+/// What the test knows of one channel.
+#[derive(Default)]
+struct Truth {
+    endpoint: Option<EndpointId>,
+    highest: Option<u64>,
+    /// What each id stands for, as long as the ids rise.
+    ids: BTreeMap<u64, BatchId>,
+    /// No further POST may be made on it.
+    doubted: bool,
+}
+
+struct Account {
+    machine: Delivery,
+    now: Duration,
+    tail: Tail,
+    reading: Option<(BatchId, Position)>,
+    encoding: Vec<BatchId>,
+    posting: BTreeMap<LaneId, (ChannelId, BatchId)>,
+    polling: BTreeMap<ChannelId, Vec<u64>>,
+    channels: BTreeMap<ChannelId, Truth>,
+    /// Each batch's range, as it was read, and whether it may be passed.
+    batches: BTreeMap<BatchId, (PositionRange, bool)>,
+    bodies: BTreeSet<BatchId>,
+    committing: bool,
+    committed: Position,
+    committed_at: Option<Duration>,
+    stopped: bool,
+    /// Nothing has been said that no sink says.
+    sane: bool,
+}
+
+impl Account {
+    fn new() -> Self {
+        let config = Config { endpoints: count(2), window: count(6), ..config() };
+        Self {
+            machine: Delivery::new(config, &Checkpoint::default(), 3),
+            now: Duration::ZERO,
+            tail: Tail::default(),
+            reading: None,
+            encoding: Vec::new(),
+            posting: BTreeMap::new(),
+            polling: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            bodies: BTreeSet::new(),
+            committing: false,
+            committed: Position::ZERO,
+            committed_at: None,
+            stopped: false,
+            sane: true,
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Wait(millis) => {
+                self.now += Duration::from_millis(millis);
+                self.tell(Event::Tick);
+            }
+            Step::Grow(messages) => {
+                self.tail.end = Offset::new(self.tail.end.get() + messages);
+                self.tail.messages += messages;
+                self.tail.bytes += messages * 90;
+                self.tell(Event::Tail(self.tail));
+            }
+            Step::Read { most, filtered } => self.read(most, filtered),
+            Step::Encode => {
+                if let Some(batch) = self.encoding.pop() {
+                    self.tell(Event::Encoded(batch));
+                }
+            }
+            Step::Post { pick, outcome } => self.post(pick, outcome),
+            Step::Poll { pick, outcome } => self.poll(pick, outcome),
+            Step::Commit => {
+                if std::mem::take(&mut self.committing) {
+                    self.committed_at = Some(self.now);
+                    self.tell(Event::Committed);
+                }
+            }
+            Step::Stop => {
+                self.stopped = true;
+                self.tell(Event::Stop);
+            }
+            Step::Nonsense(nonsense) => self.nonsense(&nonsense),
+        }
+    }
+
+    fn read(&mut self, most: u64, filtered: u64) {
+        let Some((batch, from)) = self.reading.take() else { return };
+        let messages = self.tail.end.since(from.offset).min(most);
+        let filtered = filtered.min(messages);
+        let end = Position::at(Offset::new(from.offset.get() + messages));
+        let range = PositionRange { start: from, end };
+        // Known only once the machine has taken it: a stop turns a read away.
+        if !self.stopped && !range.is_empty() {
+            self.batches.insert(batch, (range, filtered == messages));
+        }
+        self.tell(Event::Read(ReadBatch {
+            batch,
+            range,
+            messages,
+            filtered,
+            events: messages - filtered,
+            messages_end: end.offset.get(),
+            received: UnixMicros::default(),
+            caught_up: (end.offset == self.tail.end).then_some(self.tail),
+        }));
+    }
+
+    fn post(&mut self, pick: usize, answer: Answer) {
+        let Some(lane) = nth(self.posting.keys(), pick) else { return };
+        let (channel, batch) = self.posting.remove(&lane).unwrap();
+        let truth = self.channels.get_mut(&channel).unwrap();
+        let after = None;
+        let outcome = match answer {
+            Answer::Good | Answer::Id(_) => {
+                let next = truth.highest.map_or(0, |highest| highest + 1);
+                let id = if let Answer::Id(id) = answer { id } else { next };
+                if truth.highest.is_some_and(|highest| id <= highest) {
+                    truth.ids.clear();
+                    truth.doubted = true;
+                } else {
+                    truth.highest = Some(id);
+                    truth.ids.insert(id, batch);
+                }
+                PostOutcome::Accepted { ack: Some(AckId::new(id)), pressed: id % 2 == 1 }
+            }
+            Answer::Busy => PostOutcome::Busy { after },
+            Answer::Nothing => PostOutcome::Accepted { ack: None, pressed: false },
+            Answer::Unreachable => PostOutcome::Unreachable { after },
+            Answer::Doubt => PostOutcome::Doubt { after },
+            Answer::Fault => fault(),
+        };
+        truth.doubted |= !matches!(answer, Answer::Good | Answer::Id(_) | Answer::Busy);
+        self.tell(Event::Posted { lane, outcome });
+    }
+
+    fn poll(&mut self, pick: usize, answer: Answer) {
+        let Some(channel) = nth(self.polling.keys(), pick) else { return };
+        let asked = self.polling.remove(&channel).unwrap();
+        let acked = match answer {
+            Answer::Good => asked.clone(),
+            Answer::Id(id) => vec![id],
+            Answer::Nothing | Answer::Busy => Vec::new(),
+            Answer::Unreachable | Answer::Doubt => {
+                self.channels.get_mut(&channel).unwrap().doubted = true;
+                return self.tell(Event::Polled { channel, outcome: PollOutcome::Failed });
+            }
+            Answer::Fault => {
+                self.channels.get_mut(&channel).unwrap().doubted = true;
+                let outcome = PollOutcome::Fault(HoldReason::new("invalid token"));
+                return self.tell(Event::Polled { channel, outcome });
+            }
+        };
+        for id in acked.iter().filter(|id| asked.contains(id)) {
+            if let Some(batch) = self.channels[&channel].ids.get(id) {
+                self.batches.get_mut(batch).unwrap().1 = true;
+            }
+        }
+        let acked = acked.into_iter().map(AckId::new).collect();
+        self.tell(Event::Polled { channel, outcome: PollOutcome::Answered { acked } });
+    }
+
+    fn nonsense(&mut self, nonsense: &Nonsense) {
+        let outcome = |id| PollOutcome::Answered { acked: vec![AckId::new(id)] };
+        self.sane = false;
+        match *nonsense {
+            Nonsense::Read { batch, from, to } => {
+                let [start, end] = [from, to].map(|at| Position::at(Offset::new(at)));
+                if start == self.machine.read_position() {
+                    return;
+                }
+                let (batch, range) = (BatchId::new(batch), PositionRange { start, end });
+                let messages = to.saturating_sub(from);
+                self.tell(Event::Read(ReadBatch {
+                    batch,
+                    range,
+                    messages,
+                    filtered: messages,
+                    events: 0,
+                    messages_end: to,
+                    received: UnixMicros::default(),
+                    caught_up: None,
+                }));
+            }
+            Nonsense::Encoded(batch) => self.tell(Event::Encoded(BatchId::new(batch))),
+            Nonsense::Posted { lane, id } => {
+                if !self.posting.contains_key(&LaneId(lane)) {
+                    let outcome =
+                        PostOutcome::Accepted { ack: Some(AckId::new(id)), pressed: false };
+                    self.tell(Event::Posted { lane: LaneId(lane), outcome });
+                }
+            }
+            Nonsense::Polled { channel, id } => {
+                let channel = ChannelId::from_random(channel);
+                self.tell(Event::Polled { channel, outcome: outcome(id) });
+            }
+            Nonsense::PolledUnasked { pick, id } => {
+                if let Some(channel) = nth(self.channels.keys(), pick)
+                    && !self.polling.contains_key(&channel)
+                {
+                    self.tell(Event::Polled { channel, outcome: outcome(id) });
+                }
+            }
+            Nonsense::Committed => {
+                if !self.committing {
+                    self.committed_at = Some(self.now);
+                    self.tell(Event::Committed);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let before = self.machine.checkpoint().position;
+        self.machine.handle(self.now, event);
+        while let Some(action) = self.machine.poll() {
+            self.carry_out(action);
+        }
+        let status = self.machine.status();
+        assert!(status.position >= before, "the checkpoint went back");
+        assert_eq!(status.difference(&self.tail), 0, "the books");
+        let lanes = 4;
+        assert!(status.batches_unsettled <= 6 && status.batches_posting <= lanes);
+        assert!(!self.sane || self.bodies.len() <= 2 * lanes + 1, "{} bodies", self.bodies.len());
+        let due = self.machine.deadline();
+        assert!(due.is_none_or(|at| at > self.now), "a deadline of the past: {due:?}");
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Read { batch, from } => {
+                assert!(!self.sane || self.reading.is_none(), "two reads");
+                self.bodies.insert(batch);
+                self.reading = Some((batch, from));
+            }
+            Action::Encode { batch, range } => {
+                assert_eq!(self.batches[&batch].0, range);
+                self.bodies.insert(batch);
+                self.encoding.push(batch);
+            }
+            Action::Release(batch) => {
+                self.bodies.remove(&batch);
+            }
+            Action::Send { lane, endpoint, channel, batch } => {
+                assert!(!self.sane || self.bodies.contains(&batch), "{batch} has no body");
+                let alone = self.posting.values().all(|(other, _)| *other != channel);
+                assert!(alone, "two POSTs on a channel");
+                let truth = self.channels.entry(channel).or_default();
+                assert!(!truth.doubted, "a POST on a channel in doubt");
+                assert_eq!(*truth.endpoint.get_or_insert(endpoint), endpoint);
+                let first = truth.ids.first_key_value().map(|(id, _)| *id);
+                let asked = self.polling.get(&channel);
+                let asks_first = asked.is_some_and(|ids| first.is_some_and(|id| ids.contains(&id)));
+                let settled = first.is_some_and(|id| self.batches[&truth.ids[&id]].1);
+                assert!(!asks_first || settled, "a POST while the first id is asked about");
+                assert!(self.posting.insert(lane, (channel, batch)).is_none(), "a busy lane");
+            }
+            Action::Poll { endpoint, channel, ids } => {
+                let truth = &self.channels[&channel];
+                assert_eq!(truth.endpoint, Some(endpoint));
+                let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
+                assert!(!ids.is_empty() && ids.is_sorted());
+                assert!(ids.iter().all(|id| truth.ids.contains_key(id)), "an id never given");
+                let posting = self.posting.values().any(|(busy, _)| *busy == channel);
+                let first = truth.ids.first_key_value().map(|(id, _)| id);
+                assert!(!posting || ids.first() != first, "the first id, during a POST");
+                assert!(self.polling.insert(channel, ids).is_none(), "two polls of a channel");
+            }
+            Action::Commit(checkpoint) => self.commit(&checkpoint),
+            Action::Note(_) => {}
+        }
+    }
+
+    fn commit(&mut self, checkpoint: &Checkpoint) {
+        assert!(!self.committing, "two commits");
+        self.committing = true;
+        assert!(checkpoint.position > self.committed, "the checkpoint went back, or nowhere");
+        self.committed = checkpoint.position;
+        let soon = self.committed_at.is_some_and(|at| self.now < at + COMMIT_INTERVAL);
+        assert!(self.stopped || !soon, "a commit too soon");
+        for (batch, (range, may_pass)) in &self.batches {
+            let passed = range.end <= checkpoint.position;
+            assert!(*may_pass || !passed, "the checkpoint passed {batch}, which is not settled");
+        }
+        assert_eq!(checkpoint.totals.settled(), checkpoint.position.offset.get());
+    }
+}
+
+fn nth<K: Copy + Ord>(
+    mut keys: impl ExactSizeIterator<Item = impl std::ops::Deref<Target = K>>,
+    pick: usize,
+) -> Option<K> {
+    if keys.len() == 0 { None } else { keys.nth(pick % keys.len()).map(|key| *key) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn no_order_of_events_moves_the_checkpoint_past_what_is_not_settled(
+        steps in proptest::collection::vec(step(), 1..120)
+    ) {
+        let mut account = Account::new();
+        for step in steps {
+            account.take(step);
+        }
+    }
+}

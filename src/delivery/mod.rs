@@ -1,0 +1,298 @@
+//! One destination's at-least-once machine, pure: it decides, and does nothing.
+//!
+//! The sink tells it what happened ([`Event`]) and what time it is, takes the [`Action`]s and
+//! carries them out. No runtime, no store, no socket in here: a world of collectors that lose
+//! acknowledgements, forget channels and die is simulated in a loop (`simulation.rs`).
+//!
+//! A batch's way:
+//!
+//! ```text
+//!            Read                 Send             2xx + ackId               true
+//!   log ─────────────▶ Ready ───────────▶ Posting ────────────▶ Unacked ─────────────▶ Settled
+//!                        ▲                   │                     │                      │
+//!                        │   not accepted    │                     │ no acknowledgement,  │ the settled
+//!                        ├───────────────────┘                     │ or the channel is    │ prefix moves
+//!                        │                                         ▼ in doubt             ▼ the checkpoint
+//!                     Fetching ◀───────── Encode ◀────────────── Faded
+//! ```
+//!
+//! Invariants, each held by a property test:
+//!
+//! 1. The checkpoint is the end of the settled prefix and nothing else (P2). It never goes back.
+//! 2. Only an ackId answered `true` on its own channel settles a batch (or the 2xx, where
+//!    acknowledgement is off; or a batch without events).
+//! 3. A channel is used against one endpoint with one POST in flight, and takes no further POST
+//!    after the first doubt about it. ackIds on it only rise; if one does not, everything
+//!    outstanding on the channel is sent again on a fresh one (I5).
+//! 4. No two polls of one channel overlap: a poll consumes what it reads.
+//! 5. At most `window` batches are unsettled, and at most two bodies a lane are in memory (I7).
+//! 6. What is not understood is never a delivery: it holds the endpoint.
+
+mod chance;
+mod channel;
+mod config;
+mod endpoint;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+mod settle;
+#[cfg(test)]
+mod simulation;
+mod status;
+mod window;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::record::Checkpoint;
+use crate::types::{AckId, BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros};
+
+pub use config::{Acknowledgement, BatchLimits, Config, RetryLimits};
+pub use machine::Delivery;
+pub use status::{EndpointState, EndpointStatus, Status};
+
+/// One sequence of POSTs; an index into the destination's lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(usize);
+
+impl LaneId {
+    /// The index.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// One collector; an index into the destination's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(usize);
+
+impl EndpointId {
+    /// The index.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The log's durable end moved.
+    Tail(Tail),
+    /// [`Action::Read`] is done.
+    Read(ReadBatch),
+    /// [`Action::Encode`] is done: the body is in the sink's hands again.
+    Encoded(BatchId),
+    /// A POST ended.
+    Posted {
+        /// The lane it was on.
+        lane: LaneId,
+        /// How it ended.
+        outcome: PostOutcome,
+    },
+    /// A poll ended.
+    Polled {
+        /// The channel that was asked about.
+        channel: ChannelId,
+        /// How it ended.
+        outcome: PollOutcome,
+    },
+    /// [`Action::Commit`] is done: the checkpoint is synced.
+    Committed,
+    /// Nothing happened but time.
+    Tick,
+    /// The relay stops: read nothing more, wait for what is in flight.
+    Stop,
+}
+
+/// The next stretch of the log, made into a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBatch {
+    /// The number that [`Action::Read`] gave it.
+    pub batch: BatchId,
+    /// What was read. Starts where the read before it ended.
+    pub range: PositionRange,
+    /// Messages in the range.
+    pub messages: u64,
+    /// Messages in the range that make no event.
+    pub filtered: u64,
+    /// Events in the body.
+    pub events: u64,
+    /// Messages in the log before the end of the range, as the log has it.
+    pub messages_end: u64,
+    /// When the first frame of the range arrived.
+    pub received: UnixMicros,
+    /// The tail at the time of the read if it was reached, else nothing: more can be read.
+    pub caught_up: Option<Tail>,
+}
+
+/// How a POST ended, as far as delivery is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostOutcome {
+    /// 2xx.
+    Accepted {
+        /// The ackId in the answer.
+        ack: Option<AckId>,
+        /// The collector says that its queues fill up (codes 24 and 25).
+        pressed: bool,
+    },
+    /// Certainly not accepted; the collector is alive and will take it later.
+    Busy {
+        /// `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// Certainly not accepted, and the collector may be another process when it comes back.
+    Unreachable {
+        /// `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// May have been accepted, wholly or in part.
+    Doubt {
+        /// `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// An operator has to mend something, or the answer is not understood.
+    Fault(HoldReason),
+}
+
+/// How a poll ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PollOutcome {
+    /// An answer that was understood.
+    Answered {
+        /// Those of the asked ids that were `true`.
+        acked: Vec<AckId>,
+    },
+    /// No answer, or none that was understood. What it would have said may be lost for ever.
+    Failed,
+    /// The collector says that an operator has to mend something.
+    Fault(HoldReason),
+}
+
+/// Why an endpoint is held: a sentence for people.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HoldReason(Arc<str>);
+
+impl HoldReason {
+    /// Takes a sentence. It must hold no secret: it is logged and shown.
+    #[must_use]
+    pub fn new(sentence: &str) -> Self {
+        Self(Arc::from(sentence))
+    }
+}
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What the sink has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read from `from` on, up to a full batch or the durable end, and keep the body until
+    /// [`Action::Release`]. One at a time.
+    Read {
+        /// The batch this will be.
+        batch: BatchId,
+        /// The first message to read.
+        from: Position,
+    },
+    /// Read `range` again and make the same body of it.
+    Encode {
+        /// The batch it is for.
+        batch: BatchId,
+        /// What to read.
+        range: PositionRange,
+    },
+    /// POST the batch's body.
+    Send {
+        /// The lane the POST belongs to.
+        lane: LaneId,
+        /// Where to.
+        endpoint: EndpointId,
+        /// On which channel.
+        channel: ChannelId,
+        /// What.
+        batch: BatchId,
+    },
+    /// The batch's body, if there is one, is not needed any more.
+    Release(BatchId),
+    /// Ask whether these ids are acknowledged. To be read to its end, however long that takes:
+    /// what a poll says, it says once.
+    Poll {
+        /// Where to.
+        endpoint: EndpointId,
+        /// About which channel.
+        channel: ChannelId,
+        /// About which ids, the oldest first.
+        ids: Vec<AckId>,
+    },
+    /// Make the checkpoint durable. One at a time.
+    Commit(Checkpoint),
+    /// For the operator.
+    Note(Note),
+}
+
+/// Things an operator should hear about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// An endpoint takes nothing until somebody mends something.
+    Held {
+        /// Which.
+        endpoint: EndpointId,
+        /// Why.
+        reason: HoldReason,
+    },
+    /// An endpoint that was held takes batches again.
+    Resumed {
+        /// Which.
+        endpoint: EndpointId,
+    },
+    /// A batch was acknowledged.
+    Acknowledged {
+        /// Time from its 2xx to the acknowledgement.
+        after: Duration,
+    },
+    /// A batch will be sent again.
+    Resend {
+        /// Which.
+        batch: BatchId,
+        /// Why.
+        reason: ResendReason,
+    },
+}
+
+/// Why a batch is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResendReason {
+    /// The collector did not take it.
+    NotAccepted,
+    /// Nobody knows whether the collector took it.
+    Doubt,
+    /// It was not acknowledged in time.
+    AckTimeout,
+    /// An ackId on its channel did not rise: the collector has forgotten the channel.
+    ChannelForgotten,
+}
+
+impl ResendReason {
+    /// As a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAccepted => "not_accepted",
+            Self::Doubt => "doubt",
+            Self::AckTimeout => "ack_timeout",
+            Self::ChannelForgotten => "channel_forgotten",
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The part of an event that is the same for all messages of one source, kept ready.
+//!
+//! A key is the drain token, the query, the priority and the bytes of the syslog header from
+//! HOSTNAME through PROCID. A hit compares the whole key and allocates nothing. The cache has a
+//! fixed number of places and keeps nothing large, so that no sender can make it grow.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::json;
+use super::mapping::{Mapping, Variables};
+use super::query::Query;
+use crate::logplex::{Header, Kind};
+
+/// How many sources are kept ready.
+const SETS: usize = 1024;
+const WAYS: usize = 4;
+/// How many drains, or queries of a drain, are kept taken apart.
+const SCOPES: usize = 1024;
+/// What takes more bytes is rendered again every time: 4096 places times 4 KiB are 16 MiB.
+const MAX_KEPT: usize = 4096;
+
+/// What a frame contributes to the key, and to the variables of the templates.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    hash: u64,
+    drain_token: Option<Box<str>>,
+    raw_query: Box<str>,
+    query: Arc<Query>,
+    /// The app that is configured for the drain.
+    app: Option<Box<str>>,
+}
+
+impl Scope {
+    fn new(hash: u64, drain_token: Option<&str>, query: &str, mapping: &Mapping) -> Self {
+        let info = drain_token.and_then(|token| mapping.drain(token));
+        Self {
+            hash,
+            drain_token: drain_token.map(Box::from),
+            raw_query: query.into(),
+            query: Arc::new(Query::parse(query)),
+            app: info.map(|info| info.app.as_str()).filter(|app| !app.is_empty()).map(Box::from),
+        }
+    }
+
+    /// Whether this is the scope of such a frame.
+    pub(super) fn is_for(&self, drain_token: Option<&str>, query: &str) -> bool {
+        self.drain_token.as_deref() == drain_token && &*self.raw_query == query
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.is_for(other.drain_token.as_deref(), &other.raw_query)
+    }
+
+    fn size(&self) -> usize {
+        self.drain_token.as_ref().map_or(0, |token| token.len()) + self.raw_query.len()
+    }
+
+    /// Enough of the token to tell drains apart, and not enough to send as one.
+    fn short_token(&self) -> Option<&str> {
+        let token = self.drain_token.as_deref()?;
+        let token = token.strip_prefix("d.").unwrap_or(token);
+        let end = token.char_indices().nth(8).map_or(token.len(), |(at, _)| at);
+        token.get(..end).filter(|short| !short.is_empty())
+    }
+}
+
+/// The rendered source of messages.
+#[derive(Debug)]
+struct Route {
+    scope: Arc<Scope>,
+    pri: Option<u8>,
+    routing: Box<[u8]>,
+    /// `None`: this destination does not take them.
+    head: Option<Box<[u8]>>,
+}
+
+/// Everything kept ready for one destination.
+pub(super) struct RouteCache {
+    scopes: Vec<Option<Arc<Scope>>>,
+    sets: Vec<[Option<Route>; WAYS]>,
+    /// The way that is replaced next, in any set.
+    next_way: usize,
+    /// What is too large to be kept.
+    large: Option<Route>,
+}
+
+impl std::fmt::Debug for RouteCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kept = self.sets.iter().flatten().flatten().count();
+        f.debug_struct("RouteCache").field("kept", &kept).finish_non_exhaustive()
+    }
+}
+
+impl RouteCache {
+    pub(super) fn new() -> Self {
+        Self {
+            scopes: std::iter::repeat_with(|| None).take(SCOPES).collect(),
+            sets: std::iter::repeat_with(|| [const { None }; WAYS]).take(SETS).collect(),
+            next_way: 0,
+            large: None,
+        }
+    }
+
+    /// The scope of frames with this token and query.
+    pub(super) fn scope(
+        &mut self,
+        drain_token: Option<&str>,
+        query: &str,
+        mapping: &Mapping,
+    ) -> Arc<Scope> {
+        let hash =
+            hash(hash(u64::from(drain_token.is_some()), bytes_of(drain_token)), query.as_bytes());
+        let place = self.scopes.get_mut(place(hash, SCOPES));
+        if let Some(Some(scope)) = &place
+            && scope.is_for(drain_token, query)
+        {
+            return Arc::clone(scope);
+        }
+        let scope = Arc::new(Scope::new(hash, drain_token, query, mapping));
+        if let Some(place) = place
+            && scope.size() <= MAX_KEPT
+        {
+            *place = Some(Arc::clone(&scope));
+        }
+        scope
+    }
+
+    /// The event from behind its time to behind the last of the fixed fields; `None` when this
+    /// destination does not take messages of that kind.
+    pub(super) fn head(
+        &mut self,
+        scope: &Arc<Scope>,
+        header: Option<&Header<'_>>,
+        mapping: &Mapping,
+    ) -> Option<&[u8]> {
+        let (pri, routing) = header.map_or((None, &[][..]), |h| (Some(h.pri), h.routing));
+        let mixed = scope.hash ^ pri.map_or(256, u64::from);
+        let set = self.sets.get_mut(place(hash(mixed, routing), SETS))?;
+        let matches = |route: &Option<Route>| {
+            route.as_ref().is_some_and(|route| {
+                *route.routing == *routing && route.pri == pri && route.scope.same(scope)
+            })
+        };
+        let slot = match set.iter().position(matches) {
+            Some(way) => set.get_mut(way)?,
+            None => {
+                let head = render(scope, header, mapping);
+                let size = head.as_ref().map_or(0, |h| h.len()) + routing.len() + scope.size();
+                let route = Route { scope: Arc::clone(scope), pri, routing: routing.into(), head };
+                let slot = if size > MAX_KEPT {
+                    &mut self.large
+                } else {
+                    self.next_way = (self.next_way + 1) % WAYS;
+                    set.get_mut(self.next_way)?
+                };
+                *slot = Some(route);
+                slot
+            }
+        };
+        slot.as_ref()?.head.as_deref()
+    }
+}
+
+fn bytes_of(token: Option<&str>) -> &[u8] {
+    token.unwrap_or_default().as_bytes()
+}
+
+/// A quick hash: multiply and rotate, eight bytes at a time. It only chooses a place; keys are
+/// compared whole, so that whoever makes keys collide makes them slow and not wrong.
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let step = |state: u64, word: u64| (state.rotate_left(26) ^ word).wrapping_mul(FACTOR);
+    let (words, tail) = bytes.as_chunks::<8>();
+    let state = words.iter().fold(seed, |state, word| step(state, u64::from_le_bytes(*word)));
+    let last = tail.iter().fold(1, |word: u64, byte| word << 8 | u64::from(*byte));
+    let state = step(state, last);
+    state ^ state >> 32
+}
+
+/// The place of a hash among a power of two of places.
+fn place(hash: u64, places: usize) -> usize {
+    usize::try_from(hash % places as u64).unwrap_or_default()
+}
+
+/// Renders the head of the events of one source.
+fn render<'a>(
+    scope: &'a Scope,
+    header: Option<&'a Header<'a>>,
+    mapping: &Mapping,
+) -> Option<Box<[u8]>> {
+    let kind = header.map_or(Kind::App, Header::kind);
+    if !mapping.delivers(kind) {
+        return None;
+    }
+    let field = |bytes: Option<&'a [u8]>| bytes.map_or(Cow::Borrowed("-"), String::from_utf8_lossy);
+    let host = field(header.map(|h| h.hostname));
+    let app = app(scope, &host);
+    let variables = Variables {
+        drain: scope.app.as_deref().or_else(|| scope.short_token()).unwrap_or_default(),
+        app,
+        app_name: field(header.map(|h| h.app_name)),
+        proc_id: field(header.map(|h| h.proc_id)),
+        proc_type: field(header.map(Header::proc_type)),
+        severity: header.map_or("-", Header::severity),
+        facility: header.map_or("-", Header::facility),
+        kind,
+        query: &scope.query,
+        host,
+    };
+    let rendered = mapping.render(&variables);
+
+    let mut out = Vec::with_capacity(512);
+    for (name, value) in [
+        ("host", Some(&rendered.host)),
+        ("source", Some(&rendered.source)),
+        ("sourcetype", Some(&rendered.sourcetype)),
+        ("index", rendered.index.as_ref()),
+    ] {
+        if let Some(value) = value {
+            out.push(b',');
+            json::pair(name, value, &mut out);
+        }
+    }
+    out.extend_from_slice(b",\"fields\":{");
+    json::pair("heroku_app", &variables.app, &mut out);
+    let own = [
+        ("drain", variables.drain),
+        ("appname", &variables.app_name),
+        ("dyno", &variables.proc_id),
+        ("dyno_type", &variables.proc_type),
+        ("severity", variables.severity),
+        ("facility", variables.facility),
+    ];
+    let configured = rendered.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let failed = rendered.failed.iter().map(|key| ("mapping_error", key.as_str()));
+    // `-` is syslog's word for nothing (RFC 5424, NILVALUE).
+    let own = own.into_iter().filter(|(_, value)| !matches!(*value, "" | "-"));
+    for (name, value) in own.chain(configured).chain(failed) {
+        out.push(b',');
+        json::pair(name, value, &mut out);
+    }
+    Some(out.into_boxed_slice())
+}
+
+/// Which app a message is from, as far as anything says. Logplex does not: its HOSTNAME is the
+/// literal `host`, and only the drain tells. log-shuttle, which serves a whole private space,
+/// writes HOSTNAME, except for its own loss reports, which say `heroku`.
+fn app<'a>(scope: &'a Scope, host: &str) -> Cow<'a, str> {
+    if let Some(app) = scope.app.as_deref() {
+        return app.into();
+    }
+    if let Some(app) = scope.query.get("app").filter(|app| !app.is_empty()) {
+        return app.into();
+    }
+    // Syslog drains write the drain token here, which is not for everybody to see.
+    let is_token = scope.drain_token.as_deref() == Some(host);
+    if !matches!(host, "" | "-" | "host" | "heroku") && !is_token {
+        return Cow::Owned(host.to_owned());
+    }
+    scope.short_token().unwrap_or("heroku").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mapping::MappingConfig;
+    use super::*;
+    use crate::logplex::{Profile, parse};
+
+    /// Renders the head of one message and returns how many routes and scopes are kept then.
+    fn kept(cache: &mut RouteCache, query: &str, proc_id: &str) -> (usize, usize) {
+        let mapping = Mapping::compile(&MappingConfig::default()).unwrap();
+        let line = format!("<190>1 2026-01-02T03:04:05Z host app {proc_id} - text");
+        let header = parse(line.as_bytes(), Profile::Logplex).header;
+        let scope = cache.scope(None, query, &mapping);
+        let head = cache.head(&scope, header.as_ref(), &mapping).unwrap();
+        assert!(head.windows(proc_id.len()).any(|found| found == proc_id.as_bytes()));
+        let routes = cache.sets.iter().flatten().flatten().count();
+        (routes, cache.scopes.iter().flatten().count())
+    }
+
+    #[test]
+    fn nothing_large_is_kept() {
+        let mut cache = RouteCache::new();
+        assert_eq!(kept(&mut cache, "", "web.1"), (1, 1));
+        assert_eq!(kept(&mut cache, "", &"x".repeat(MAX_KEPT)), (1, 1));
+        assert_eq!(kept(&mut cache, &"q".repeat(MAX_KEPT + 1), "web.1"), (1, 1));
+        assert_eq!(kept(&mut cache, "", "web.1"), (1, 1));
+        assert_eq!(kept(&mut cache, "", "web.2"), (2, 1));
+    }
+
+    #[test]
+    fn the_cache_has_a_fixed_number_of_places() {
+        let mut cache = RouteCache::new();
+        let counts = (0..3 * SETS * WAYS).map(|n| kept(&mut cache, "", &format!("web.{n}")).0);
+        let most = counts.max().unwrap();
+        assert!(most > SETS * WAYS / 2 && most <= SETS * WAYS, "{most}");
+    }
+}

@@ -1,0 +1,220 @@
+//! What a connection is doing, and since when.
+//!
+//! hyper has one clock for heads, and it also runs on idle connections, whose sender would lose a
+//! try by our closing early. So hyper's clock is off and this one runs instead. It knows three
+//! phases, because three different times are right for them:
+//!
+//! ```text
+//!  idle ──first byte──▶ head ──head complete──▶ busy ──answered──▶ idle
+//!  ≤ idle_timeout       ≤ 5 s                   ≤ ack_deadline
+//! ```
+//!
+//! [`Watched`] sees the first byte, the handler sees the rest. All of it happens in the task of
+//! one connection; the atomics only make it shareable.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::clock;
+
+/// How long the phases of a connection may take. A request has its own deadline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// Between requests.
+    pub(super) idle: Duration,
+    /// From the first byte of a head to its end.
+    pub(super) head: Duration,
+}
+
+impl Timeouts {
+    /// How long a head may take: Logplex writes it at once.
+    const HEAD: Duration = Duration::from_secs(5);
+
+    pub(super) const fn new(idle: Duration) -> Self {
+        Self { idle, head: Self::HEAD }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Head,
+    Busy,
+}
+
+/// The phase of one connection.
+#[derive(Debug)]
+pub(super) struct Activity {
+    epoch: Instant,
+    /// Microseconds from `epoch` to the start of the phase, times 4, plus the phase.
+    state: AtomicU64,
+}
+
+impl Activity {
+    /// A connection that has just been accepted.
+    pub(super) fn new(now: Instant) -> Self {
+        let activity = Self { epoch: now, state: AtomicU64::new(0) };
+        activity.enter(Phase::Idle, now);
+        activity
+    }
+
+    /// Bytes have come.
+    fn bytes_came(&self) {
+        if self.phase().0 == Phase::Idle {
+            self.enter(Phase::Head, clock::instant());
+        }
+    }
+
+    /// A head is complete. Returns when its first byte came.
+    pub(super) fn request_begins(&self, now: Instant) -> Instant {
+        let (phase, since) = self.phase();
+        self.enter(Phase::Busy, now);
+        // A pipelined head has been read with the request before it.
+        if phase == Phase::Head { since } else { now }
+    }
+
+    /// A request has its answer.
+    pub(super) fn request_ends(&self, now: Instant) {
+        self.enter(Phase::Idle, now);
+    }
+
+    /// When the connection has to be closed if nothing happens.
+    pub(super) fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
+        let (phase, since) = self.phase();
+        match phase {
+            Phase::Idle => since.checked_add(timeouts.idle),
+            Phase::Head => since.checked_add(timeouts.head),
+            Phase::Busy => None,
+        }
+    }
+
+    fn phase(&self) -> (Phase, Instant) {
+        let state = self.state.load(Ordering::Relaxed);
+        let phase = match state & 3 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Busy,
+        };
+        let since = self.epoch.checked_add(Duration::from_micros(state >> 2));
+        (phase, since.unwrap_or(self.epoch))
+    }
+
+    fn enter(&self, phase: Phase, now: Instant) {
+        let micros = now.saturating_duration_since(self.epoch).as_micros();
+        // Two bits less than a u64 of microseconds: 146,000 years.
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX) << 2;
+        let phase = match phase {
+            Phase::Idle => 0,
+            Phase::Head => 1,
+            Phase::Busy => 2,
+        };
+        self.state.store(micros | phase, Ordering::Relaxed);
+    }
+}
+
+/// A stream that tells an [`Activity`] when bytes come.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub(super) const fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if buf.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts::new(Duration::from_secs(310));
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn each_phase_has_its_own_deadline() {
+        let start = clock::instant();
+        let activity = Activity::new(start);
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 310)));
+
+        activity.enter(Phase::Head, at(start, 100));
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 105)));
+
+        assert_eq!(activity.request_begins(at(start, 102)), at(start, 100));
+        assert_eq!(activity.deadline(TIMEOUTS), None);
+
+        activity.request_ends(at(start, 103));
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 413)));
+
+        // A pipelined request: no byte was read for it alone.
+        assert_eq!(activity.request_begins(at(start, 104)), at(start, 104));
+    }
+
+    #[test]
+    fn only_the_first_byte_of_a_head_starts_its_clock() {
+        let start = clock::instant();
+        let activity = Activity::new(start);
+        activity.enter(Phase::Head, at(start, 1));
+        activity.bytes_came();
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 6)));
+        activity.request_begins(at(start, 2));
+        activity.bytes_came();
+        assert_eq!(activity.deadline(TIMEOUTS), None);
+    }
+}

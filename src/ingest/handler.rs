@@ -1,0 +1,310 @@
+//! One request, from its head to its answer.
+//!
+//! The order is fixed: method, path, credentials, content type, size, byte permit, body, count,
+//! append, answer. What refuses for good comes first and needs no memory; nothing of a body is
+//! read before there is room for all of it; nothing is answered 200 before it is durable.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, EXPECT};
+use hyper::http::request;
+use hyper::{Method, Request};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout_at};
+
+use super::Config;
+use super::activity::{Activity, Timeouts};
+use super::auth::{Users, Verdict};
+use super::body::{self, BodyError, Gunzipped};
+use super::facts::{self, Coding, Facts};
+use super::gate::Gate;
+use super::metrics::{End, Metrics, OpenRequest, Seldom};
+use super::response::{self, Hangup, Refusal, Response};
+use crate::clock;
+use crate::logplex::{Tally, tally};
+use crate::types::ByteSize;
+use crate::wal::{AppendError, Appended, Durable, Wal};
+
+/// The longest URI that is looked at.
+const MAX_URI: usize = 4096;
+
+/// How soon a frame is offered again to a log that is busy.
+const OFFER_TO_BUSY: Duration = Duration::from_millis(50);
+
+/// How soon a frame is offered again to a log without space, if the log does not say earlier that
+/// there is some: the offer makes it look.
+const OFFER_TO_FULL: Duration = Duration::from_millis(250);
+
+/// Byte permits are counted in KiB, so that a `u32` holds any body.
+const PERMIT: u64 = 1024;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Handler {
+    pub(super) config: Config,
+    pub(super) gate: Gate,
+    pub(super) metrics: Metrics,
+    pub(super) timeouts: Timeouts,
+    users: Users,
+    wal: Wal,
+    /// Room for bodies, from their first byte until they are durable.
+    memory: Arc<Semaphore>,
+    max_body: usize,
+    warned: Seldom,
+}
+
+/// A frame that could not be stored.
+enum Failure {
+    /// Never will be.
+    Refused(Refusal),
+    /// May be, at another try.
+    Unavailable,
+    /// The body broke off: there is nobody to answer.
+    Broken,
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::Refused(Refusal::Size),
+            BodyError::Broken => Self::Broken,
+        }
+    }
+}
+
+impl Handler {
+    pub(super) fn new(config: Config, wal: Wal) -> Self {
+        // Less than one largest body would make that body wait forever.
+        let memory = permits(config.max_in_flight.get()).max(frame_permits(config.max_body));
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self {
+            gate: Gate::new(config.ack_deadline),
+            metrics: Metrics::new(),
+            timeouts: Timeouts::new(config.idle_timeout),
+            users: Users::new(&config.users),
+            wal,
+            memory: Arc::new(Semaphore::new(memory)),
+            max_body: usize::try_from(config.max_body.get()).unwrap_or(usize::MAX),
+            warned: Seldom::default(),
+            config,
+        }
+    }
+
+    /// Resolves when the log has space, at once if it has.
+    pub(super) async fn space(&self) {
+        self.wal.space().await;
+    }
+
+    /// How long a request may take at most, from the first byte of its head: what a graceful stop
+    /// waits for.
+    pub(super) const fn longest_request(&self) -> Duration {
+        self.timeouts.head.saturating_add(self.config.ack_deadline)
+    }
+
+    /// Memory that bodies may still take.
+    #[cfg(test)]
+    pub(super) fn free_memory(&self) -> usize {
+        self.memory.available_permits()
+    }
+
+    /// Handles one request.
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        activity: &Activity,
+    ) -> Result<Response, Hangup> {
+        let started = activity.request_begins(clock::instant());
+        let mut open = OpenRequest::new(&self.metrics, started);
+        let (head, body) = request.into_parts();
+        let profile = facts::profile(&head.headers);
+        let deadline = started.checked_add(self.config.ack_deadline).unwrap_or(started);
+        let deadline = tokio::time::Instant::from_std(deadline);
+
+        let stored = match self.admit(&head) {
+            Ok((user, coding)) => {
+                let facts = Facts::new(&head, user, peer, clock::unix_micros());
+                timeout_at(deadline, self.store(&facts, coding, body)).await.unwrap_or_else(|_| {
+                    self.metrics.deadline_exceeded.increment(1);
+                    Err(Failure::Unavailable)
+                })
+            }
+            Err(refusal) => {
+                // Who asks before sending a body need not send it.
+                if !head.headers.contains_key(EXPECT) {
+                    let discard = timeout_at(deadline, body::discard(body, self.max_body));
+                    // Not read in time: the answer goes out all the same, and hyper closes.
+                    discard.await.unwrap_or_default();
+                }
+                Err(Failure::Refused(refusal))
+            }
+        };
+
+        let (end, answer) = match stored {
+            Ok(durable) => (End::Accepted, Ok(response::accepted(&durable))),
+            Err(Failure::Refused(refusal)) => {
+                self.warn(refusal, peer);
+                (End::Refused(refusal), Ok(response::refused(refusal)))
+            }
+            Err(Failure::Unavailable) => match response::unavailable(profile) {
+                Ok(answer) => (End::Unavailable, Ok(answer)),
+                Err(hangup) => (End::Unanswered, Err(hangup)),
+            },
+            Err(Failure::Broken) => {
+                self.metrics.broken_bodies.increment(1);
+                (End::Unanswered, Err(Hangup))
+            }
+        };
+        open.ends(end);
+        activity.request_ends(clock::instant());
+        answer
+    }
+
+    /// Refuses what can never be accepted, as far as the head says. Returns the user and how the
+    /// body is coded.
+    fn admit(&self, head: &request::Parts) -> Result<(Option<&str>, Coding), Refusal> {
+        let path = head.uri.path();
+        if path.len().saturating_add(head.uri.query().map_or(0, str::len)) > MAX_URI {
+            return Err(Refusal::Uri);
+        }
+        if path != self.config.path {
+            return Err(Refusal::Path);
+        }
+        if head.method != Method::POST {
+            return Err(Refusal::Method);
+        }
+        let credentials = head.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let user = match self.users.check(credentials) {
+            Verdict::User(name) => Some(name),
+            Verdict::Anybody => None,
+            Verdict::Nobody => {
+                self.metrics.auth_failures.increment(1);
+                return Err(Refusal::Credentials);
+            }
+        };
+        facts::check_content_type(&head.headers)?;
+        Ok((user, facts::coding(&head.headers)?))
+    }
+
+    /// Takes a frame from its head to the log. Cancelled at the ack deadline; what has been
+    /// handed to the log by then may still be stored, and the sender's next try is then found to
+    /// be a duplicate.
+    async fn store(
+        &self,
+        facts: &Facts,
+        coding: Coding,
+        body: Incoming,
+    ) -> Result<Durable, Failure> {
+        let declared = body::declared_len(&body);
+        if declared.is_some_and(|len| len > self.config.max_body.get()) {
+            // More than this would not be waited for either.
+            body::discard(body, self.max_body.saturating_mul(2)).await;
+            return Err(Failure::Refused(Refusal::Size));
+        }
+        let room = match coding {
+            Coding::Identity => declared.map_or(self.config.max_body, ByteSize::bytes),
+            // The content may be as large as it likes.
+            Coding::Gzip => self.config.max_body,
+        };
+        let mut permit = self.room(frame_permits(room)).await?;
+        let mut body = body::collect(body, self.max_body).await?;
+        if coding == Coding::Gzip {
+            match body::gunzip(&body, self.max_body) {
+                Gunzipped::Content(content) => body = content,
+                Gunzipped::TooLarge => return Err(Failure::Refused(Refusal::Size)),
+                // Content is no reason to refuse. The bytes are kept as they came.
+                Gunzipped::Damaged => self.metrics.damaged_gzip.increment(1),
+            }
+        }
+        shrink(&mut permit, frame_permits(size_of(&body)));
+
+        let tally = tally(&body);
+        let appended = self.append(facts, &body, &tally, Arc::new(permit)).await?;
+        if appended.duplicate {
+            self.metrics.duplicate();
+        } else {
+            self.metrics.frame(&tally, facts.messages_claimed);
+            self.metrics.upstream_loss(&body, facts.profile);
+        }
+        self.metrics.odd_headers.increment(u64::from(facts.odd_headers));
+        Ok(appended.durable)
+    }
+
+    /// Waits for room for a frame.
+    async fn room(&self, permits: u64) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.memory).acquire_many_owned(permits).await;
+        permit.map_err(|_| Failure::Unavailable)
+    }
+
+    /// Offers a frame to the log until it takes it. While the log has no room the request is
+    /// held: its deadline ends this.
+    async fn append(
+        &self,
+        facts: &Facts,
+        body: &Bytes,
+        tally: &Tally,
+        permit: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Appended, Failure> {
+        loop {
+            let frame = Wal::prepare(facts.frame(body.clone(), tally.messages));
+            match self.wal.append(frame, Arc::clone(&permit)).await {
+                Ok(appended) => {
+                    self.gate.taken();
+                    return Ok(appended);
+                }
+                Err(AppendError::NoSpace) => {
+                    self.gate.refused(clock::instant());
+                    tokio::select! {
+                        () = self.wal.space() => {}
+                        () = sleep(OFFER_TO_FULL) => {}
+                    }
+                }
+                Err(AppendError::Overloaded) => {
+                    self.gate.refused(clock::instant());
+                    sleep(OFFER_TO_BUSY).await;
+                }
+                Err(AppendError::Stopping | AppendError::Poisoned) => {
+                    self.gate.broken();
+                    return Err(Failure::Unavailable);
+                }
+            }
+        }
+    }
+
+    /// Says now and then that a sender loses frames. Never what it sent.
+    fn warn(&self, refusal: Refusal, peer: IpAddr) {
+        let now = u64::try_from(clock::unix_micros().get()).unwrap_or_default();
+        if self.warned.now(now) {
+            let code = refusal.status().as_u16();
+            let reason = refusal.text().trim_end();
+            tracing::warn!(%peer, code, reason, "refused a request, which loses its messages");
+        }
+    }
+}
+
+/// Permits for so many bytes. An empty frame needs memory too.
+const fn permits(bytes: u64) -> u64 {
+    (bytes / PERMIT).saturating_add(1)
+}
+
+/// Permits for a frame with a body of this size: it is there twice, as it came and encoded for
+/// the log.
+const fn frame_permits(body: ByteSize) -> u64 {
+    permits(body.get().saturating_mul(2))
+}
+
+fn size_of(body: &Bytes) -> ByteSize {
+    ByteSize::bytes(u64::try_from(body.len()).unwrap_or(u64::MAX))
+}
+
+/// Gives back what a body of unknown size turned out not to need.
+fn shrink(permit: &mut OwnedSemaphorePermit, needed: u64) {
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    drop(permit.split(permit.num_permits().saturating_sub(needed)));
+}

@@ -1,0 +1,38 @@
+//! Frames in: the HTTP side that Heroku's drains post to.
+//!
+//! ```text
+//!  accept ──▶ connection ──▶ handler ───────────────────────────────▶ wal
+//!  permit     idle clock     method, path, credentials, content type,   │ fsync
+//!  before     head clock     size, byte permit, body, count, append     ▼
+//!  accept                    200 ◀──────────────────────────────── Durable
+//! ```
+//!
+//! What matters here is what Logplex does with an answer, because that decides whether a frame
+//! comes again. [`response`] is the one table of it. In short: a 200 goes out only for a
+//! [`Durable`](crate::wal::Durable) frame; a 4xx only for what can never be accepted, because
+//! Logplex throws such a frame away; everything else is held for up to the ack deadline and then
+//! answered 503, or, for log-shuttle, which takes any status for success, not at all.
+//!
+//! Everything is bounded: connections by a permit taken before `accept`, bodies by byte permits
+//! taken before the first byte is read and kept until the frame is durable, heads by hyper's
+//! limits, time by three clocks (`activity` and the ack deadline).
+//!
+//! A connection is one task, and a panic in it costs that connection only.
+
+mod activity;
+mod auth;
+mod body;
+mod config;
+mod connection;
+mod facts;
+mod gate;
+mod handler;
+mod metrics;
+pub mod response;
+mod server;
+
+pub use config::{Config, User};
+pub use server::Ingest;
+
+#[cfg(test)]
+mod tests;

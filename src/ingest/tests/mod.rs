@@ -1,0 +1,6 @@
+//! Ingest over raw sockets: what the bytes on the wire are, not what a client makes of them.
+
+mod answers;
+mod bodies;
+mod limits;
+mod server;

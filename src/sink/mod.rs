@@ -1,0 +1,236 @@
+//! One destination at work: it reads the log, sends to the collectors, and saves its checkpoint,
+//! as the pure machine in `delivery` decides.
+//!
+//! Destinations share nothing but the log (I6): each has its own task, connections, bodies and
+//! cursor. What stays in memory is bounded by the lanes (bodies) and the window (ranges), not by
+//! the backlog (I7).
+
+mod client;
+mod config;
+mod judge;
+mod pack;
+#[cfg(test)]
+mod pack_tests;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Epoch;
+use crate::delivery::{Delivery, Status};
+use crate::hec::encoder::Encoder;
+use crate::hec::mapping::{Mapping, MappingError};
+use crate::record::Checkpoint;
+use crate::types::{DestinationName, Position};
+use crate::wal::{CommitError, OpenError, Wal};
+
+pub use client::ClientError;
+pub use config::{Compression, Config, Start};
+
+/// Why a destination cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Its checkpoint cannot be read.
+    #[error("destination {name}: {source}")]
+    Checkpoint {
+        /// Which.
+        name: DestinationName,
+        /// Why.
+        source: OpenError,
+    },
+    /// Its first checkpoint cannot be written.
+    #[error("destination {name}: {source}")]
+    Commit {
+        /// Which.
+        name: DestinationName,
+        /// Why.
+        source: CommitError,
+    },
+    /// Its checkpoint lies outside of the log.
+    #[error("destination {name}: its checkpoint is {position}, the log has [{first}, {end})")]
+    Outside {
+        /// Which.
+        name: DestinationName,
+        /// Where the checkpoint is.
+        position: Position,
+        /// The first retained position.
+        first: Position,
+        /// The position behind the last.
+        end: Position,
+    },
+    /// A template does not compile; `config` has checked that before.
+    #[error("destination {name}: {}", list(.errors))]
+    Mapping {
+        /// Which.
+        name: DestinationName,
+        /// Why.
+        errors: Vec<MappingError>,
+    },
+    /// No HTTP client.
+    #[error("destination {name}: {source}")]
+    Client {
+        /// Which.
+        name: DestinationName,
+        /// Why.
+        source: ClientError,
+    },
+}
+
+fn list(errors: &[MappingError]) -> String {
+    let all: Vec<_> =
+        errors.iter().map(|error| format!("{}: {}", error.key, error.message)).collect();
+    all.join("; ")
+}
+
+/// How a destination's task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was sent is settled and checkpointed.
+    Clean,
+    /// The stop's time was over first: what is in flight is sent again by the next start.
+    CutShort,
+    /// The log is closed or poisoned.
+    LogGone,
+}
+
+/// A destination that is ready to run.
+#[derive(Debug)]
+pub struct Sink {
+    config: Config,
+    wal: Wal,
+    machine: Delivery,
+    packer: pack::Packer,
+    client: client::HecClient,
+    status: Arc<watch::Sender<SinkStatus>>,
+}
+
+/// Looks at a destination from outside. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SinkHandle {
+    name: DestinationName,
+    endpoints: Arc<[String]>,
+    acknowledgement_required: bool,
+    status: watch::Receiver<SinkStatus>,
+}
+
+/// A destination's state, as of at most half a second ago.
+#[derive(Clone, Debug)]
+pub struct SinkStatus {
+    /// The machine's.
+    pub delivery: Status,
+    /// The log's end at the same moment.
+    pub tail: crate::types::Tail,
+    /// Why the log cannot be read, if it cannot.
+    pub stuck: Option<String>,
+}
+
+impl SinkHandle {
+    /// The destination's name.
+    #[must_use]
+    pub const fn name(&self) -> &DestinationName {
+        &self.name
+    }
+
+    /// The collectors' URLs, in the order of [`Status::endpoints`].
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// Whether delivery waits for the indexers' acknowledgement.
+    #[must_use]
+    pub const fn acknowledgement_required(&self) -> bool {
+        self.acknowledgement_required
+    }
+
+    /// The state at this moment.
+    #[must_use]
+    pub fn status(&self) -> SinkStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Resolves when the state satisfies `wanted`.
+    pub async fn wait_for(&self, wanted: impl FnMut(&SinkStatus) -> bool) {
+        let mut status = self.status.clone();
+        // The task that is gone changes nothing any more.
+        drop(status.wait_for(wanted).await);
+    }
+}
+
+impl Sink {
+    /// Loads the checkpoint, or makes and saves the first one, so that from now on no segment
+    /// this destination needs can be dropped.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be had, or the configuration is no good after all.
+    pub async fn open(mut config: Config, wal: Wal) -> Result<Self, SinkError> {
+        let name = || config.name.clone();
+        let stored = wal
+            .checkpoint(&config.name)
+            .map_err(|source| SinkError::Checkpoint { name: name(), source })?;
+        let checkpoint = match stored {
+            Some(checkpoint) => checkpoint,
+            None => first_checkpoint(&config, &wal).await?,
+        };
+        let (first, end) = (Position::at(wal.first()), Position::at(wal.status().tail.end));
+        let position = checkpoint.position;
+        if position < first || position > end {
+            return Err(SinkError::Outside { name: name(), position, first, end });
+        }
+        let client = client::HecClient::new(&config)
+            .map_err(|source| SinkError::Client { name: name(), source })?;
+        config.mapping.node = wal.node().to_owned();
+        let mapping = Mapping::compile(&config.mapping)
+            .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
+        let encoder = Encoder::new(mapping, config.max_event.as_usize());
+        let limits = config.delivery.batch;
+        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression);
+        let seed = uuid::Uuid::new_v4().as_u128();
+        let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
+        let status =
+            SinkStatus { delivery: machine.status(), tail: wal.status().tail, stuck: None };
+        let status = Arc::new(watch::Sender::new(status));
+        Ok(Self { config, wal, machine, packer, client, status })
+    }
+
+    /// A look from outside.
+    #[must_use]
+    pub fn handle(&self) -> SinkHandle {
+        use crate::delivery::Acknowledgement;
+        let required = self.config.delivery.acknowledgement == Acknowledgement::Required;
+        SinkHandle {
+            name: self.config.name.clone(),
+            endpoints: self.config.endpoints.clone().into(),
+            acknowledgement_required: required,
+            status: self.status.subscribe(),
+        }
+    }
+
+    /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
+        let name = self.config.name.clone();
+        let ended = task::Task::new(self, Epoch::start()).run(stop, grace).await;
+        tracing::info!(destination = %name, ?ended, "destination stopped");
+        ended
+    }
+}
+
+async fn first_checkpoint(config: &Config, wal: &Wal) -> Result<Checkpoint, SinkError> {
+    let (position, origin_messages) = match config.start {
+        Start::Earliest => (Position::at(wal.first()), wal.messages_before_first()),
+        Start::Latest => {
+            let tail = wal.status().tail;
+            (Position::at(tail.end), tail.messages)
+        }
+    };
+    let saved = crate::clock::unix_micros();
+    let checkpoint = Checkpoint { position, origin_messages, saved, ..Checkpoint::default() };
+    wal.commit(&config.name, checkpoint)
+        .await
+        .map_err(|source| SinkError::Commit { name: config.name.clone(), source })?;
+    tracing::info!(destination = %config.name, %position, "new destination");
+    Ok(checkpoint)
+}

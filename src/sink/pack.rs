@@ -1,0 +1,201 @@
+//! From the log to a body: reads frames, splits them into messages, makes events of them.
+//! Blocking.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+
+use crate::delivery::{BatchLimits, ReadBatch};
+use crate::hec::encoder::{Encoder, FrameFacts, Outcome};
+use crate::logplex;
+use crate::types::{BatchId, Offset, Position, PositionRange, UnixMicros};
+use crate::wal::{Entry, ReadError, Reader};
+
+use super::Compression;
+
+/// Makes the bodies of one destination.
+#[derive(Debug)]
+pub(super) struct Packer {
+    reader: Reader,
+    encoder: Encoder,
+    limits: BatchLimits,
+    compression: Compression,
+}
+
+/// A body, ready to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    pub(super) bytes: bytes::Bytes,
+    pub(super) gzip: bool,
+}
+
+/// How far a batch goes.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// Until it is full, or the log ends.
+    Full(BatchLimits),
+    /// Exactly to there: a batch that was sent before, made again.
+    To(Position),
+}
+
+/// What one pass over the log made.
+struct Pass {
+    body: Vec<u8>,
+    end: Position,
+    messages_start: Option<u64>,
+    messages_end: u64,
+    events: u64,
+    filtered: u64,
+    received: UnixMicros,
+    full: bool,
+}
+
+impl Packer {
+    pub(super) const fn new(
+        reader: Reader,
+        encoder: Encoder,
+        limits: BatchLimits,
+        compression: Compression,
+    ) -> Self {
+        Self { reader, encoder, limits, compression }
+    }
+
+    /// The next batch from `from` on, and its body if it has events.
+    pub(super) fn next(
+        &mut self,
+        batch: BatchId,
+        from: Position,
+    ) -> Result<(ReadBatch, Option<Body>), ReadError> {
+        let tail = self.reader.tail();
+        let pass = self.pass(from, tail.end, Extent::Full(self.limits))?;
+        let messages = pass.messages_end - pass.messages_start.unwrap_or(pass.messages_end);
+        let read = ReadBatch {
+            batch,
+            range: PositionRange { start: from, end: pass.end },
+            messages,
+            // A frame whose messages are counted differently now than at ingest must not make
+            // the books wrong.
+            filtered: pass.filtered.min(messages),
+            events: pass.events,
+            messages_end: pass.messages_end,
+            received: pass.received,
+            caught_up: (!pass.full).then_some(tail),
+        };
+        let body = (pass.events > 0).then(|| self.compress(pass.body));
+        Ok((read, body))
+    }
+
+    /// The same body again.
+    pub(super) fn again(&mut self, range: PositionRange) -> Result<Body, ReadError> {
+        let end = range.end;
+        let until = if end.index > 0 { end.offset.next() } else { end.offset };
+        let pass = self.pass(range.start, until, Extent::To(end))?;
+        Ok(self.compress(pass.body))
+    }
+
+    fn pass(&mut self, from: Position, until: Offset, extent: Extent) -> Result<Pass, ReadError> {
+        let Self { reader, encoder, .. } = self;
+        let mut pass = Pass {
+            body: Vec::new(),
+            end: from,
+            messages_start: None,
+            messages_end: 0,
+            events: 0,
+            filtered: 0,
+            received: UnixMicros::default(),
+            full: false,
+        };
+        reader.read(from.offset, until, |entry| pass.frame(encoder, &entry, extent))?;
+        Ok(pass)
+    }
+
+    fn compress(&self, body: Vec<u8>) -> Body {
+        match self.compression {
+            Compression::None => Body { bytes: body.into(), gzip: false },
+            Compression::Gzip => {
+                let out = Vec::with_capacity(body.len() / 6);
+                let mut gzip = GzEncoder::new(out, Level::fast());
+                // Writing to memory does not fail; if it ever did, the plain body is as good.
+                match gzip.write_all(&body).and_then(|()| gzip.finish()) {
+                    Ok(bytes) => Body { bytes: bytes.into(), gzip: true },
+                    Err(_) => Body { bytes: body.into(), gzip: false },
+                }
+            }
+        }
+    }
+}
+
+impl Pass {
+    /// Takes in what of a frame belongs to the batch.
+    fn frame(&mut self, encoder: &mut Encoder, entry: &Entry, extent: Extent) -> ControlFlow<()> {
+        let (offset, record) = (entry.offset, &entry.record);
+        let counted = |index: u32| record.messages_before + u64::from(index.min(record.messages));
+        let skip = if self.end.offset == offset { self.end.index } else { 0 };
+        if self.messages_start.is_none() {
+            self.messages_start = Some(counted(skip));
+            self.received = record.received;
+        }
+        encoder.start_frame(FrameFacts {
+            drain_token: record.drain_token.as_deref(),
+            frame_id: record.frame_id.as_deref(),
+            offset,
+            received: record.received,
+            query: &record.query,
+            profile: record.profile,
+            messages_claimed: record.messages_claimed,
+            messages: record.messages,
+        });
+        let mut pieces = (0u32..).zip(logplex::pieces(&record.body)).peekable();
+        while let Some((index, piece)) = pieces.next() {
+            if index < skip {
+                continue;
+            }
+            let here = Position::new(offset, index);
+            if let Extent::To(end) = extent
+                && here >= end
+            {
+                return ControlFlow::Break(());
+            }
+            let before = self.body.len();
+            let outcome = encoder.encode(index, piece, &mut self.body);
+            if let Extent::Full(limits) = extent
+                && self.body.len() > limits.max_bytes.as_usize()
+                && self.events > 0
+            {
+                self.body.truncate(before);
+                return self.fill(here, counted(index));
+            }
+            match outcome {
+                Outcome::Event => self.events += 1,
+                Outcome::Filtered(_) => self.filtered += 1,
+            }
+            self.end = Position::new(offset, index + 1);
+            self.messages_end = counted(index + 1);
+            if let Extent::Full(limits) = extent
+                && self.events >= limits.max_events.get() as u64
+            {
+                if pieces.peek().is_none() {
+                    self.pass_frame(offset, counted(u32::MAX));
+                }
+                return self.fill(self.end, self.messages_end);
+            }
+        }
+        self.pass_frame(offset, counted(u32::MAX));
+        ControlFlow::Continue(())
+    }
+
+    /// Behind the last message of a frame is the next frame: equal places are equal values.
+    const fn pass_frame(&mut self, offset: Offset, messages_end: u64) {
+        self.end = Position::at(offset.next());
+        self.messages_end = messages_end;
+    }
+
+    const fn fill(&mut self, end: Position, messages_end: u64) -> ControlFlow<()> {
+        self.end = end;
+        self.messages_end = messages_end;
+        self.full = true;
+        ControlFlow::Break(())
+    }
+}

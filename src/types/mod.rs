@@ -1,0 +1,16 @@
+//! The vocabulary of forebay: positions in the log, identities, sizes, secrets.
+//!
+//! Every range in this crate is half-open, `[start, end)`. "Last" appears in no name, absence is
+//! an [`Option`] and never a magic value.
+
+mod id;
+mod offset;
+mod secret;
+mod size;
+mod time;
+
+pub use id::{AckId, BatchId, ChannelId, DestinationName, NameError, SegmentId};
+pub use offset::{Offset, OffsetRange, Position, PositionRange, Tail};
+pub use secret::Secret;
+pub use size::{ByteSize, SizeError};
+pub use time::UnixMicros;

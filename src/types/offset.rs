@@ -1,0 +1,184 @@
+//! Where things are in the log.
+//!
+//! ```text
+//!  trimmed        checkpoint      sent            read          durable end
+//!     │               │             │               │                │
+//! ────┼───────────────┼─────────────┼───────────────┼────────────────┼──────▶ offsets
+//!     │  retained     │ in flight   │ encoded,      │ durable,       │
+//!     │  (replayable) │ (window)    │ waiting       │ not yet read   │
+//! ```
+//!
+//! `trimmed ≤ checkpoint ≤ sent ≤ read ≤ durable end` (invariant I4).
+
+use std::fmt;
+
+/// The number of a frame in the log, dense from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(u64);
+
+impl Offset {
+    /// The offset of the first frame a log ever holds.
+    pub const ZERO: Self = Self(0);
+
+    /// Wraps a raw frame number.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The raw frame number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The offset of the frame after this one. Saturates: at a million frames a second the log
+    /// would be 584,000 years old.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// How many frames lie in `[other, self)`; 0 when `other` is ahead.
+    #[must_use]
+    pub const fn since(self, other: Self) -> u64 {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A half-open range of offsets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OffsetRange {
+    /// The first offset in the range.
+    pub start: Offset,
+    /// The first offset behind the range.
+    pub end: Offset,
+}
+
+impl OffsetRange {
+    /// How many frames the range holds.
+    #[must_use]
+    pub const fn len(self) -> u64 {
+        self.end.since(self.start)
+    }
+
+    /// Whether the range holds no frame.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.end.0 <= self.start.0
+    }
+}
+
+impl fmt::Display for OffsetRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.start, self.end)
+    }
+}
+
+/// A message in the log: a frame and the message's index in it.
+///
+/// The position behind the last message of a frame is always written as `(offset + 1, 0)`, so
+/// that equal places are equal values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The frame.
+    pub offset: Offset,
+    /// The message's index in the frame, from 0.
+    pub index: u32,
+}
+
+impl Position {
+    /// The first message a log ever holds.
+    pub const ZERO: Self = Self::at(Offset::ZERO);
+
+    /// The first message of the frame at `offset`.
+    #[must_use]
+    pub const fn at(offset: Offset) -> Self {
+        Self { offset, index: 0 }
+    }
+
+    /// The message `index` of the frame at `offset`.
+    #[must_use]
+    pub const fn new(offset: Offset, index: u32) -> Self {
+        Self { offset, index }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.offset, self.index)
+    }
+}
+
+/// A half-open range of messages. A batch is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PositionRange {
+    /// The first message in the range.
+    pub start: Position,
+    /// The first message behind the range.
+    pub end: Position,
+}
+
+impl PositionRange {
+    /// Whether the range holds no message.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.end <= self.start
+    }
+}
+
+impl fmt::Display for PositionRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.start, self.end)
+    }
+}
+
+/// The durable end of the log, and how much was ever in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// The first offset that is not durable.
+    pub end: Offset,
+    /// Messages in the log before `end`.
+    pub messages: u64,
+    /// Body bytes before `end`; only differences mean anything.
+    pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_order_by_frame_then_message() {
+        let mut all = vec![
+            Position::new(Offset::new(2), 0),
+            Position::new(Offset::new(1), 7),
+            Position::new(Offset::new(1), 2),
+        ];
+        all.sort();
+        assert_eq!(
+            all,
+            [
+                Position::new(Offset::new(1), 2),
+                Position::new(Offset::new(1), 7),
+                Position::at(Offset::new(2)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_range_counts_frames_and_never_underflows() {
+        let range = OffsetRange { start: Offset::new(3), end: Offset::new(5) };
+        assert_eq!(range.len(), 2);
+        assert!(!range.is_empty());
+        let backward = OffsetRange { start: Offset::new(5), end: Offset::new(3) };
+        assert_eq!(backward.len(), 0);
+        assert!(backward.is_empty());
+    }
+}

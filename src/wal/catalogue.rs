@@ -1,0 +1,201 @@
+//! Segments: which there are, when one is sealed, which may go. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::generated::storage;
+use crate::types::{ByteSize, Offset, SegmentId, UnixMicros};
+
+/// A segment is sealed at the latest when its first frame is this old, so that retention by age
+/// works for a trickle too.
+pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// A contiguous range of offsets, `[first, end)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) id: SegmentId,
+    pub(super) first: Offset,
+    pub(super) end: Offset,
+    /// Messages in the log before the segment.
+    pub(super) messages_before: u64,
+    pub(super) messages: u64,
+    /// Bytes of the values, before compression.
+    pub(super) bytes: u64,
+    pub(super) first_received: UnixMicros,
+    pub(super) last_received: UnixMicros,
+}
+
+impl Segment {
+    pub(super) const fn new(
+        id: SegmentId,
+        first: Offset,
+        messages_before: u64,
+        now: UnixMicros,
+    ) -> Self {
+        Self {
+            id,
+            first,
+            end: first,
+            messages_before,
+            messages: 0,
+            bytes: 0,
+            first_received: now,
+            last_received: now,
+        }
+    }
+
+    /// Messages in the log before `end`.
+    pub(super) const fn messages_end(&self) -> u64 {
+        self.messages_before + self.messages
+    }
+
+    /// Takes in the next frame.
+    pub(super) const fn push(&mut self, messages: u32, bytes: usize, received: UnixMicros) {
+        self.end = self.end.next();
+        self.messages += messages as u64;
+        self.bytes += bytes as u64;
+        self.last_received = received;
+    }
+
+    fn is_full(&self, size: ByteSize, now: UnixMicros) -> bool {
+        let age = u64::try_from(MAX_AGE.as_micros()).unwrap_or(u64::MAX);
+        self.end > self.first && (self.bytes >= size.get() || now.since(self.first_received) >= age)
+    }
+
+    /// The segment that takes the next frame, if this one, the active one, is to be sealed.
+    pub(super) fn roll(&self, size: ByteSize, now: UnixMicros) -> Option<Self> {
+        self.is_full(size, now).then(|| self.opened_next(now))
+    }
+
+    /// The segment behind this one, still empty.
+    pub(super) const fn opened_next(&self, now: UnixMicros) -> Self {
+        Self::new(self.id.next(), self.end, self.messages_end(), now)
+    }
+
+    pub(super) fn to_wire(self, sealed: bool) -> storage::Segment {
+        storage::Segment {
+            first_offset: self.first.get(),
+            messages_before: self.messages_before,
+            first_received_us: self.first_received.get(),
+            seal: sealed.then(|| storage::Seal {
+                end_offset: self.end.get(),
+                messages: self.messages,
+                bytes: self.bytes,
+                last_received_us: self.last_received.get(),
+            }),
+        }
+    }
+
+    /// The segment, and whether it is sealed.
+    pub(super) fn from_wire(id: SegmentId, wire: &storage::Segment) -> (Self, bool) {
+        let first_received = UnixMicros::new(wire.first_received_us);
+        let first = Offset::new(wire.first_offset);
+        let open = Self::new(id, first, wire.messages_before, first_received);
+        let Some(seal) = &wire.seal else { return (open, false) };
+        let sealed = Self {
+            end: Offset::new(seal.end_offset),
+            messages: seal.messages,
+            bytes: seal.bytes,
+            last_received: UnixMicros::new(seal.last_received_us),
+            ..open
+        };
+        (sealed, true)
+    }
+}
+
+/// All segments, the oldest first.
+#[derive(Clone, Debug)]
+pub(super) struct Catalogue {
+    pub(super) sealed: VecDeque<Segment>,
+    pub(super) active: Segment,
+}
+
+impl Catalogue {
+    /// Bytes of all frames in the log.
+    pub(super) fn bytes(&self) -> u64 {
+        self.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + self.active.bytes
+    }
+
+    /// How many of the oldest sealed segments may go: all their messages lie below `watermark`,
+    /// and they are older than `retention`, unless space is short.
+    pub(super) fn droppable(
+        &self,
+        watermark: Offset,
+        now: UnixMicros,
+        retention: Duration,
+        space_is_short: bool,
+    ) -> usize {
+        let keep = u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
+        let may_go = |segment: &&Segment| {
+            let old = now.since(segment.last_received) > keep;
+            segment.end <= watermark && (old || space_is_short)
+        };
+        self.sealed.iter().take_while(may_go).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    fn catalogue() -> Catalogue {
+        let active = Segment::new(SegmentId::new(0), Offset::ZERO, 0, UnixMicros::new(0));
+        Catalogue { sealed: VecDeque::new(), active }
+    }
+
+    fn append(catalogue: &mut Catalogue, now: i64) {
+        let now = UnixMicros::new(now);
+        if let Some(opened) = catalogue.active.roll(ByteSize::bytes(100), now) {
+            catalogue.sealed.push_back(std::mem::replace(&mut catalogue.active, opened));
+        }
+        catalogue.active.push(3, 60, now);
+    }
+
+    #[test]
+    fn a_segment_is_sealed_by_size_and_by_age_and_never_empty() {
+        let mut all = catalogue();
+        assert_eq!(all.active.roll(ByteSize::bytes(0), UnixMicros::new(HOUR)), None);
+        append(&mut all, 1);
+        append(&mut all, 2);
+        assert_eq!(all.sealed.len(), 0, "60 bytes are not 100");
+        append(&mut all, 3);
+        assert_eq!(all.sealed.len(), 1);
+        assert_eq!(all.sealed[0].end, all.active.first);
+        assert_eq!(all.active.messages_before, 6);
+        append(&mut all, 3 + HOUR);
+        assert_eq!(all.sealed.len(), 2, "old enough");
+        assert_eq!(all.bytes(), 240);
+    }
+
+    #[test]
+    fn a_segment_comes_back_from_its_catalogue_entry() {
+        let mut all = catalogue();
+        append(&mut all, 5);
+        for sealed in [true, false] {
+            let (back, was_sealed) = Segment::from_wire(all.active.id, &all.active.to_wire(sealed));
+            assert_eq!(was_sealed, sealed);
+            assert_eq!(back.first, all.active.first);
+            assert!(!sealed || back == all.active);
+        }
+    }
+
+    #[test]
+    fn only_delivered_and_old_segments_go_and_delivered_ones_when_space_is_short() {
+        let mut all = catalogue();
+        for now in 0..6 {
+            append(&mut all, now);
+        }
+        assert_eq!(all.sealed.len(), 2);
+        let (day, retention) = (UnixMicros::new(24 * HOUR), Duration::from_hours(1));
+        let drop =
+            |watermark, now, short| all.droppable(Offset::new(watermark), now, retention, short);
+        assert_eq!(drop(0, day, true), 0, "nothing is delivered");
+        assert_eq!(drop(1, day, true), 0, "half a segment is delivered");
+        assert_eq!(drop(2, day, false), 1);
+        assert_eq!(drop(9, day, false), 2, "the active segment stays");
+        assert_eq!(drop(9, UnixMicros::new(7), false), 0, "too young");
+        assert_eq!(drop(9, UnixMicros::new(7), true), 2, "but space is short");
+    }
+}

@@ -1,0 +1,367 @@
+//! The appender: the one thread that writes.
+//!
+//! It takes the first request that waits, drains what else is ready up to a budget, and makes one
+//! batch with one sync of it. There is no timer: the sync itself is the time in which the next
+//! group gathers. The order of the steps in [`Appender::write`] is promise P1; each says what
+//! would be lost if it moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rocksdb::WriteBatch;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::generated::storage;
+use crate::record::encode_value;
+use crate::types::{Offset, Tail, UnixMicros};
+
+use super::append::{COMPANY, PendingAppend, PendingCommit, PendingTrim, Request};
+use super::catalogue::Segment;
+use super::dedupe::Dedupe;
+use super::error::{AppendError, CommitError};
+use super::handle::{Shared, Space};
+use super::keys::{self, Digest};
+
+/// The most bytes of frames in one group.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Proof that a frame is in the log and synced. Only this module can make one, and only after the
+/// write returned; only one of these makes a 200 (P1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    offset: Option<Offset>,
+}
+
+impl Durable {
+    /// Where the frame is; none for a duplicate of a frame that an earlier group stored.
+    #[must_use]
+    pub const fn offset(&self) -> Option<Offset> {
+        self.offset
+    }
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The proof.
+    pub durable: Durable,
+    /// Whether the frame was there already, and is not stored again.
+    pub duplicate: bool,
+}
+
+pub(super) struct Appender {
+    shared: Arc<Shared>,
+    requests: Receiver<Request>,
+    dedupe: Dedupe,
+    tail: Tail,
+    /// Requests that wait for company.
+    commits: Vec<PendingCommit>,
+    trims: Vec<PendingTrim>,
+    seals: Vec<oneshot::Sender<Result<(), CommitError>>>,
+    company_until: Option<Instant>,
+}
+
+/// One group in the making.
+#[derive(Default)]
+struct Group {
+    frames: Vec<PendingAppend>,
+    bytes: usize,
+    closing: bool,
+}
+
+/// What a group will have changed once it is durable.
+struct Outcome {
+    sealed: Vec<Segment>,
+    active: Segment,
+    tail: Tail,
+    /// Hour and identity of each new frame.
+    remembered: Vec<(u32, Digest)>,
+    /// For each frame of the group, in order.
+    answers: Vec<Answer>,
+}
+
+/// An answer that waits for the sync.
+struct Answer {
+    appended: Appended,
+    sender: oneshot::Sender<Result<Appended, AppendError>>,
+    /// Given back after the answer: until then the frame's bytes count as in flight.
+    _permit: Box<dyn Send>,
+}
+
+/// An appender that panics must not leave a log behind that looks healthy and takes nothing.
+impl Drop for Appender {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.poison("the appender panicked".to_owned());
+        }
+        // In this order: whoever hands over a request after this loop finds the flag.
+        self.shared.ended.store(true, Ordering::SeqCst);
+        discard(&self.requests);
+    }
+}
+
+/// Drops what waits for an appender that has ended, and so answers it. A queue does not do that
+/// by itself while there are senders.
+pub(super) fn discard(requests: &Receiver<Request>) {
+    while let Ok(request) = requests.try_recv() {
+        drop(request);
+    }
+}
+
+impl Appender {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        requests: Receiver<Request>,
+        dedupe: Dedupe,
+        tail: Tail,
+    ) -> Self {
+        let (commits, trims, seals) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, requests, dedupe, tail, commits, trims, seals, company_until: None }
+    }
+
+    /// Works until it is told to close, or a write fails.
+    pub(super) fn run(mut self) {
+        loop {
+            let Some(group) = self.gather() else { continue };
+            let closing = group.closing;
+            if self.write(group).is_err() || closing {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the first request and drains what else is ready. None when all there is may wait
+    /// for company.
+    fn gather(&mut self) -> Option<Group> {
+        let first = match self.company_until {
+            None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => self.requests.recv_deadline(until),
+        };
+        let mut group = Group::default();
+        let mut next = match first {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => return Some(group),
+            Err(RecvTimeoutError::Disconnected) => Some(Request::Close),
+        };
+        while let Some(request) = next {
+            self.take(&mut group, request);
+            let full = group.closing || group.bytes >= GROUP_BYTES;
+            next = if full { None } else { self.requests.try_recv().ok() };
+        }
+        let due = self.company_until.is_some_and(|until| until <= clock::instant());
+        (due || group.closing || !group.frames.is_empty()).then_some(group)
+    }
+
+    fn take(&mut self, group: &mut Group, request: Request) {
+        match request {
+            Request::Append(append) => {
+                group.bytes += append.frame.record.len();
+                group.frames.push(*append);
+            }
+            Request::Commit(commit) => self.commits.push(commit),
+            Request::Trim(trim) => self.trims.push(trim),
+            Request::Seal(answer) => self.seals.push(answer),
+            Request::Close => group.closing = true,
+        }
+        let waiting = self.commits.len() + self.trims.len() + self.seals.len();
+        if self.company_until.is_none() && waiting > 0 {
+            self.company_until = Some(clock::instant() + COMPANY);
+        }
+    }
+
+    /// One group, from the batch to the answers.
+    fn write(&mut self, group: Group) -> Result<(), ()> {
+        let started = clock::instant();
+        let now = clock::unix_micros();
+        self.company_until = None;
+        let commits = std::mem::take(&mut self.commits);
+        let trims = std::mem::take(&mut self.trims);
+        let seals = std::mem::take(&mut self.seals);
+
+        // 1. Everything the group changes goes into one batch: a frame and its dedupe key cannot
+        //    be torn apart, or a retry after a crash would be stored twice, or be taken for
+        //    stored when it is not.
+        let mut batch = WriteBatch::default();
+        let outcome = match self.stage(&mut batch, group.frames, !seals.is_empty(), now) {
+            Ok(outcome) => outcome,
+            Err(error) => return self.poison("a frame id could not be looked up", &error),
+        };
+        self.stage_meta(&mut batch, &commits, &trims);
+
+        // 2. Write and sync. Before this nothing is promised; if it fails, nobody knows what is
+        //    on the disk, and asking again would prove nothing.
+        if !batch.is_empty() {
+            if let Err(error) = self.shared.store.write_synced(batch) {
+                return self.poison("a write failed", &error);
+            }
+            self.shared.metrics.commit_seconds.record(clock::instant() - started);
+            self.shared.metrics.group_frames.record(outcome.answers.len() as f64);
+        }
+
+        // 3. What is durable becomes visible. Earlier, a reader could deliver and checkpoint what
+        //    a crash then takes away, and the offsets would be given out a second time.
+        {
+            let mut catalogue = self.shared.catalogue();
+            catalogue.sealed.extend(outcome.sealed);
+            catalogue.active = outcome.active;
+            for trim in &trims {
+                let segments = trim.segments.min(catalogue.sealed.len());
+                catalogue.sealed.drain(..segments);
+            }
+        }
+        for (hour, digest) in outcome.remembered {
+            self.dedupe.load(hour, &digest);
+        }
+        self.tail = outcome.tail;
+        self.publish(now);
+
+        // 4. Only now the answers. Earlier, a 200 could leave for a frame that is gone after a
+        //    power cut.
+        for answer in outcome.answers {
+            // A sender that has gone away does not need the answer.
+            answer.sender.send(Ok(answer.appended)).ok();
+        }
+        for commit in commits {
+            commit.answer.send(Ok(())).ok();
+        }
+        for answer in trims.into_iter().map(|trim| trim.answer).chain(seals) {
+            answer.send(Ok(())).ok();
+        }
+        Ok(())
+    }
+
+    /// Gives each frame its offset and puts it into the batch, unless it is known already, or there
+    /// is no space. Known frames need none: their senders are answered all the same.
+    fn stage(
+        &self,
+        batch: &mut WriteBatch,
+        frames: Vec<PendingAppend>,
+        seal: bool,
+        now: UnixMicros,
+    ) -> Result<Outcome, rocksdb::Error> {
+        let store = &self.shared.store;
+        let mut tail = self.tail;
+        let mut active = self.shared.catalogue().active;
+        let (mut sealed, mut remembered) = (Vec::new(), Vec::new());
+        let mut answers = Vec::with_capacity(frames.len());
+        let mut in_group: BTreeMap<Digest, Offset> = BTreeMap::new();
+        let mut newest = 0;
+        let space = if frames.is_empty() { Space::Enough } else { self.shared.look_for_space() };
+        for PendingAppend { frame, answer: sender, permit } in frames {
+            if let Some(digest) = &frame.identity {
+                let twin = in_group.get(digest).copied();
+                if twin.is_some() || self.seen(digest)? {
+                    let appended = Appended { durable: Durable { offset: twin }, duplicate: true };
+                    answers.push(Answer { appended, sender, _permit: permit });
+                    continue;
+                }
+            }
+            if space == Space::Short {
+                sender.send(Err(AppendError::NoSpace)).ok();
+                continue;
+            }
+            if let Some(opened) = active.roll(self.shared.config.segment_size, now) {
+                self.stage_roll(batch, active, opened);
+                sealed.push(std::mem::replace(&mut active, opened));
+            }
+            let offset = tail.end;
+            let (messages, received) = (frame.record.messages(), frame.record.received());
+            let value = frame.record.finish(tail.messages);
+            batch.put_cf(store.family(keys::RECORDS), keys::record(offset), &value);
+            if let Some(digest) = frame.identity {
+                newest = self.dedupe.hour(received).max(newest);
+                let known = encode_value(&storage::FrameKey { offset: offset.get() });
+                batch.put_cf(store.family(keys::FRAMES), keys::frame(newest, &digest), known);
+                in_group.insert(digest, offset);
+                remembered.push((newest, digest));
+            }
+            active.push(messages, value.len(), received);
+            tail.end = offset.next();
+            tail.messages += u64::from(messages);
+            tail.bytes += value.len() as u64;
+            let durable = Durable { offset: Some(offset) };
+            let appended = Appended { durable, duplicate: false };
+            answers.push(Answer { appended, sender, _permit: permit });
+        }
+        if seal && active.end > active.first {
+            let opened = active.opened_next(now);
+            self.stage_roll(batch, active, opened);
+            sealed.push(std::mem::replace(&mut active, opened));
+        }
+        Ok(Outcome { sealed, active, tail, remembered, answers })
+    }
+
+    fn stage_roll(&self, batch: &mut WriteBatch, sealed: Segment, opened: Segment) {
+        for (segment, is_sealed) in [(sealed, true), (opened, false)] {
+            let value = encode_value(&segment.to_wire(is_sealed));
+            let family = self.shared.store.family(keys::SEGMENTS);
+            batch.put_cf(family, keys::segment(segment.id), value);
+        }
+    }
+
+    /// Whether an earlier group stored a frame with this identity. Memory says no for almost all
+    /// new frames; when it says perhaps, the store knows.
+    fn seen(&self, digest: &Digest) -> Result<bool, rocksdb::Error> {
+        let store = &self.shared.store;
+        for hour in self.dedupe.candidates(digest) {
+            let key = keys::frame(hour, digest);
+            if store.db().get_pinned_cf(store.family(keys::FRAMES), key)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn stage_meta(&self, batch: &mut WriteBatch, commits: &[PendingCommit], trims: &[PendingTrim]) {
+        let store = &self.shared.store;
+        let catalogue = self.shared.catalogue();
+        for commit in commits {
+            let key = commit.destination.as_str();
+            batch.put_cf(store.family(keys::CURSORS), key, commit.checkpoint.encode());
+        }
+        for trim in trims {
+            let point = storage::TrimPoint {
+                offset: trim.first.get(),
+                messages_before: trim.messages_before,
+            };
+            batch.put_cf(store.family(keys::META), keys::TRIM, encode_value(&point));
+            for segment in catalogue.sealed.iter().take(trim.segments) {
+                batch.delete_cf(store.family(keys::SEGMENTS), keys::segment(segment.id));
+            }
+        }
+    }
+
+    fn publish(&mut self, now: UnixMicros) {
+        let forgotten = self.dedupe.expire(now);
+        let shared = &self.shared;
+        shared.tail.send_replace(self.tail);
+        if let Some(hour) = forgotten {
+            shared.forget_frames_before.store(hour, Ordering::Relaxed);
+        }
+        shared.metrics.durable_offset.set(self.tail.end.get() as f64);
+        shared.metrics.dedupe_entries.set(self.dedupe.len() as f64);
+        shared.metrics.dedupe_window_seconds.set(self.dedupe.reach(now).as_secs_f64());
+    }
+
+    /// The first failure is final (I1).
+    fn poison(&self, what: &str, error: &rocksdb::Error) -> Result<(), ()> {
+        tracing::error!(%error, "{what}: the log takes nothing more, the process has to restart");
+        self.shared.poison(format!("{what}: {error}"));
+        // Whatever waits is dropped with its answer, and its sender hears "poisoned".
+        Err(())
+    }
+}
+
+/// What a dropped request means for whoever waits for its answer.
+pub(super) fn append_gone(shared: &Shared) -> AppendError {
+    if shared.is_poisoned() { AppendError::Poisoned } else { AppendError::Stopping }
+}
+
+/// The same for a checkpoint.
+pub(super) fn commit_gone(shared: &Shared) -> CommitError {
+    if shared.is_poisoned() { CommitError::Poisoned } else { CommitError::Stopping }
+}

@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use forebay::simulate::hec::{AckMode, Fault, FaultKind};
+use forebay::simulate::ledger::audit;
+
+use crate::support::{Destination, Hec, Lab, Port, SOON, eventually, measured};
+
+/// Small batches and a quick machine, so that much happens in little time.
+const SMALL: &str = "[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
+
+/// I6: a dead and a hanging destination change nothing for ingest and for the living one.
+#[tokio::test]
+async fn destinations_do_not_feel_each_other() {
+    let (alive, hanging, dead) = (Hec::usual(), Hec::usual(), Port::free());
+    hanging.handle().set_fault(Some(Fault::always(FaultKind::Hang)));
+    let mut lab = Lab::new(vec![
+        Destination::new("dead", dead.address(), SMALL),
+        Destination::new("alive", alive.address(), SMALL),
+        Destination::new("hanging", hanging.address(), SMALL),
+    ]);
+    lab.show(&alive);
+    lab.start().await;
+
+    let sending = lab.send(|config| {
+        config.frames = Some(600);
+        config.rate = Some(4000.0);
+    });
+    let mut looks = 0;
+    while sending.progress.snapshot().totals.accepted_frames < 600 {
+        for name in ["dead", "alive", "hanging"] {
+            let books = lab.books(name).await;
+            assert_eq!(books.difference, 0, "I8, at any moment: {name}: {books:?}");
+            looks += 1;
+        }
+    }
+    assert!(looks > 30, "the books were looked at while they moved: {looks} times");
+    let report = sending.end().await;
+    let messages = report.end.totals.accepted_messages;
+    assert_eq!((messages, report.end.totals.retries), (12_000, 0), "{report}");
+    let p99 = report.latency.quantile(0.99);
+    assert!(p99 < Duration::from_millis(500), "{report}");
+    measured("p99 of ingest beside a dead and a hanging destination, ms", p99.as_millis());
+
+    eventually(SOON, "the living one has it all", async || {
+        lab.books("alive").await.acknowledged == messages
+    })
+    .await;
+    let books = lab.books("alive").await;
+    assert_eq!((books.accepted, books.pending, books.difference), (messages, 0, 0), "{books:?}");
+    let found = lab.audit(&alive);
+    assert_eq!((found.accepted_messages, found.duplicates), (messages, 0), "{found}");
+    for name in ["dead", "hanging"] {
+        eventually(SOON, "the books know of every message", async || {
+            lab.books(name).await.accepted == messages
+        })
+        .await;
+        let books = lab.books(name).await;
+        assert_eq!((books.pending, books.difference), (messages, 0), "{name}: {books:?}");
+        assert_eq!(books.acknowledged + books.filtered, 0, "{name}: {books:?}");
+    }
+}
+
+/// A collector that is away for ten seconds costs nothing but time.
+#[tokio::test]
+async fn a_collector_that_is_down_for_ten_seconds_loses_nothing() {
+    let mut hec = Hec::usual();
+    // What the collector took and had not indexed when it died is only found missing by the
+    // acknowledgement that does not come.
+    let mut lab = Lab::with(
+        &hec,
+        "ack_timeout = \"3s\"\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n",
+    );
+    lab.start().await;
+    let sending = lab.send(|config| config.rate = Some(2000.0));
+    sending.accepted(50).await;
+
+    hec.stop().await;
+    let down = forebay::clock::instant();
+    eventually(SOON, "ten seconds pass", async || down.elapsed() >= Duration::from_secs(10)).await;
+    let behind = lab.books("splunk").await.pending;
+    assert!(behind > 10_000, "ingest goes on meanwhile: {behind}");
+    hec.start();
+
+    sending.accepted(50).await;
+    let report = sending.stop().await;
+    assert_eq!(report.end.totals.retries, 0, "the sender feels nothing: {report}");
+    lab.drained(SOON).await;
+    let found = lab.audit(&hec);
+    measured("duplicates after a collector died under load", found.duplicates);
+}
+
+/// A restart of Splunk forgets channels and what it had not indexed, and says nothing. Whatever a
+/// recycled id may seem to say: all that is accepted is indexed in the end.
+#[tokio::test]
+async fn a_collector_that_forgets_its_channels_never_acknowledges_falsely() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(
+        &hec,
+        "ack_timeout = \"2s\"\n[destination.batch]\nmax_events = 50\nlinger = \"5ms\"\n",
+    );
+    lab.start().await;
+    let sending = lab.send(|config| config.rate = Some(5000.0));
+    for _ in 0..10 {
+        sending.accepted(60).await;
+        assert!(hec.handle().stats().unindexed_requests > 0, "something is there to be forgotten");
+        hec.handle().restart();
+    }
+    sending.accepted(60).await;
+    sending.stop().await;
+    lab.drained(SOON).await;
+    let found = lab.audit(&hec);
+    measured("duplicates after 10 silent restarts of the collector", found.duplicates);
+}
+
+/// Acknowledgements that do not come: everything is sent again on fresh channels, and when they
+/// come again, everything drains.
+#[tokio::test]
+async fn acknowledgements_that_never_come_are_not_waited_for_in_vain() {
+    let hec = Hec::up(AckMode::Never);
+    let mut lab = Lab::with(&hec, "ack_timeout = \"1s\"\nwindow = 8\n");
+    lab.start().await;
+    let sending = lab.send(|config| config.frames = Some(100));
+    sending.end().await;
+    eventually(SOON, "everything is sent three times", async || {
+        hec.ledger.totals().accepted >= 3 * 2000
+    })
+    .await;
+    let resent = "forebay_resent_batches_total{destination=\"splunk\",reason=\"ack_timeout\"}";
+    assert!(lab.metric(resent).await.unwrap() >= 2.0);
+    // Two lanes: without fresh channels there would be two.
+    let channels = hec.handle().stats().channels;
+    assert!(channels >= 4, "{channels} channels");
+    let books = lab.books("splunk").await;
+    assert_eq!((books.acknowledged, books.pending), (0, 2000), "a 200 settles nothing: {books:?}");
+    assert_eq!(audit(&lab.sent, &hec.ledger).lost, 2000, "nothing is indexed yet");
+
+    hec.handle().set_ack(AckMode::AT_ONCE);
+    lab.drained(SOON).await;
+    lab.audit(&hec);
+}

@@ -1,0 +1,39 @@
+//! The real binary, driven from outside, between a simulated Logplex and a simulated HEC.
+//!
+//! What belongs here is what only a process can show: that it survives SIGKILL and stops on
+//! SIGTERM, that no answer leaves before the disk has said yes, that its exit codes are those of
+//! the manual. The two simulators run in the test and keep the books: they use neither forebay's
+//! parser nor its encoder. Every test has its own directory, its own ports and its own process,
+//! and waits for things to happen, never for time to pass. A test that fails prints the
+//! configuration, the last log lines, the data directory and the books.
+
+#![cfg(feature = "server")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "clippy.toml allows these in tests, which does not reach the helpers of tests"
+)]
+
+mod support;
+
+/// `/healthz`, `/readyz`, `/metrics`, `/v1/status`; and that secrets are nowhere.
+mod admin;
+/// Exit codes, `check`, `demo`, `simulate`.
+mod commands;
+/// Destinations that die, hang, lose acknowledgements or restart.
+mod destinations;
+/// The same frame sent twice is stored once.
+mod duplicates;
+/// P1: nothing is answered 200 before it is synced.
+mod durability;
+/// Imports only point down.
+mod floors;
+/// From the bytes of a drain to the event in Splunk.
+mod golden;
+/// Full disks, held requests, memory.
+mod limits;
+/// SIGKILL and SIGTERM under load.
+mod signals;

@@ -1,0 +1,76 @@
+//! A simulated HEC that can go away and come back on its port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::simulate::hec::{AckMode, HecConfig, HecHandle, HecServer, HecToken};
+use forebay::simulate::ledger::HecLedger;
+use forebay::types::Secret;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Port, TOKEN};
+
+/// A collector: its address and its book outlive its servers.
+#[derive(Debug)]
+pub(crate) struct Hec {
+    pub(crate) ledger: Arc<HecLedger>,
+    port: Port,
+    ack: AckMode,
+    running: Option<(HecHandle, CancellationToken, JoinSet<()>)>,
+}
+
+impl Hec {
+    /// One that is not listening yet.
+    pub(crate) fn down(ack: AckMode) -> Self {
+        let ledger = Arc::new(HecLedger::new(1 << 24, 10_000));
+        Self { ledger, port: Port::free(), ack, running: None }
+    }
+
+    pub(crate) fn up(ack: AckMode) -> Self {
+        let mut hec = Self::down(ack);
+        hec.start();
+        hec
+    }
+
+    /// One that acknowledges after 50 to 300 ms.
+    pub(crate) fn usual() -> Self {
+        Self::up(usual_ack())
+    }
+
+    pub(crate) fn start(&mut self) {
+        let token = HecToken { value: Secret::new(TOKEN.to_owned()), ..HecToken::default() };
+        let config = HecConfig {
+            listen: self.port.address(),
+            tokens: vec![token],
+            ack: self.ack,
+            ..HecConfig::default()
+        };
+        let server = HecServer::bind(config, Arc::clone(&self.ledger)).unwrap();
+        let (handle, stop) = (server.handle(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.run(stop.clone()));
+        self.running = Some((handle, stop, tasks));
+    }
+
+    /// As a process that dies: what it had accepted and not indexed is gone.
+    pub(crate) async fn stop(&mut self) {
+        let (_, stop, tasks) = self.running.take().unwrap();
+        stop.cancel();
+        tasks.join_all().await;
+    }
+
+    pub(crate) fn handle(&self) -> &HecHandle {
+        &self.running.as_ref().unwrap().0
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+}
+
+/// 50 to 300 ms.
+pub(crate) const fn usual_ack() -> AckMode {
+    AckMode::After { min: Duration::from_millis(50), max: Duration::from_millis(300) }
+}

@@ -1,0 +1,42 @@
+//! What the tests share.
+
+mod hec;
+mod http;
+mod lab;
+mod port;
+mod process;
+mod shim;
+
+use std::time::Duration;
+
+pub(crate) use hec::{Hec, usual_ack};
+pub(crate) use http::{Answer, Client, Frame, get};
+pub(crate) use lab::{Destination, Lab, PASSWORD, TOKEN, USER, number};
+pub(crate) use port::Port;
+pub(crate) use process::{Process, command};
+pub(crate) use shim::Shim;
+
+/// How long something may take that should take no time at all.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds, and returns how long that took.
+///
+/// # Panics
+/// When it does not hold in time.
+pub(crate) async fn eventually(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> Duration {
+    let start = forebay::clock::instant();
+    while !condition().await {
+        assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    start.elapsed()
+}
+
+/// A number worth keeping: shown by `--no-capture`, and when the test fails.
+pub(crate) fn measured(what: &str, value: impl std::fmt::Display) {
+    eprintln!("measured: {what}: {value}");
+}

@@ -1,0 +1,72 @@
+//! A forebay process.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::eventually;
+
+/// The binary under test, with an environment that does not depend on who runs the tests.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(args).env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A running process; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `command`; both outputs are appended to files.
+    pub(crate) fn start(mut command: Command, stdout: &Path, stderr: &Path) -> Self {
+        let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        let child = command.stdout(append(stdout)).stderr(append(stderr)).spawn().unwrap();
+        Self { child }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit status, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// SIGKILL, and the end.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end: the exit code, and how long it took.
+    pub(crate) async fn exit(&mut self, deadline: Duration) -> (Option<i32>, Duration) {
+        let mut status = None;
+        let took = eventually(deadline, "the process ends", async || {
+            status = self.ended();
+            status.is_some()
+        })
+        .await;
+        (status.unwrap().code(), took)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

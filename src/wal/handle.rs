@@ -83,7 +83,8 @@ pub(super) struct Shared {
     /// The appender has ended and takes nothing more.
     pub(super) ended: AtomicBool,
     pub(super) space: watch::Sender<Space>,
-    space_looked: Mutex<Option<Instant>>,
+    /// When the free space was asked, and what it was.
+    free_looked: Mutex<Option<(Instant, Option<u64>)>>,
     catalogue: Mutex<Catalogue>,
     trimmed: AtomicU64,
     /// Held by a sweep: two at once would take twice as many segments out of the catalogue.
@@ -113,7 +114,7 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// The free space is looked up this often at most.
+/// The free space is asked this often at most.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Shared {
@@ -133,7 +134,7 @@ impl Shared {
             poisoned: watch::Sender::new(None),
             ended: AtomicBool::new(false),
             space: watch::Sender::new(Space::Enough),
-            space_looked: Mutex::new(None),
+            free_looked: Mutex::new(None),
             catalogue: Mutex::new(catalogue),
             trimmed: AtomicU64::new(trimmed.get()),
             sweeping: Mutex::new(()),
@@ -186,15 +187,10 @@ impl Shared {
         });
     }
 
-    /// Compares what is used and what is free with the limits, at most every [`LOOK_EVERY`].
+    /// Compares what is used and what is free with the limits. What is used is known and compared
+    /// each time, or groups could pass the limit between two looks; what is free costs a system
+    /// call, and is asked at most every [`LOOK_EVERY`].
     pub(super) fn look_for_space(&self) -> Space {
-        let now = clock::instant();
-        let mut looked = self.space_looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.is_some_and(|then| now.saturating_duration_since(then) < LOOK_EVERY) {
-            return *self.space.borrow();
-        }
-        *looked = Some(now);
-        drop(looked);
         let (used, segments) = {
             let catalogue = self.catalogue();
             (catalogue.bytes(), catalogue.sealed.len() + 1)
@@ -220,18 +216,32 @@ impl Shared {
         space
     }
 
-    /// The same, at once: what was used has changed.
+    /// The same, with what is free asked at once: files have gone.
     pub(super) fn look_for_space_again(&self) -> Space {
-        *self.space_looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.free_looked() = None;
         self.look_for_space()
     }
 
-    /// Free bytes of the file system; none when it does not say, which refuses nothing.
+    fn free_looked(&self) -> MutexGuard<'_, Option<(Instant, Option<u64>)>> {
+        self.free_looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Free bytes of the file system, not older than [`LOOK_EVERY`]; none when it does not say,
+    /// which refuses nothing.
     fn free_bytes(&self) -> Option<u64> {
-        let stat = rustix::fs::statvfs(&self.config.dir).ok()?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        self.metrics.free.set(free as f64);
-        Some(free)
+        let now = clock::instant();
+        if let Some((then, free)) = *self.free_looked()
+            && now.saturating_duration_since(then) < LOOK_EVERY
+        {
+            return free;
+        }
+        let stat = rustix::fs::statvfs(&self.config.dir).ok();
+        let free = stat.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        if let Some(free) = free {
+            self.metrics.free.set(free as f64);
+        }
+        *self.free_looked() = Some((now, free));
+        free
     }
 }
 

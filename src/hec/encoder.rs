@@ -12,10 +12,11 @@
 //! query and the routing bytes of the syslog header, so it is rendered once and kept by
 //! `RouteCache`; what is left to write is the time, the flags, the event id and the text.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::json;
-use super::mapping::Mapping;
+use super::mapping::{DrainInfo, Mapping};
 use super::route::{RouteCache, Scope};
 use crate::logplex::{self, Message, Piece, Profile};
 use crate::types::{Offset, UnixMicros};
@@ -84,6 +85,11 @@ struct Frame {
 }
 
 impl Encoder {
+    /// Other names for drains, from the next frame on.
+    pub fn set_drains(&mut self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+        *self = Self::new(self.mapping.with_drains(drains), self.max_event);
+    }
+
     /// An encoder for a destination that takes texts of at most `max_event` bytes; longer ones
     /// are cut.
     #[must_use]

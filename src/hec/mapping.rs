@@ -158,6 +158,7 @@ const SPLUNK_FIELDS: [&str; 17] = [
 #[derive(Clone)]
 pub struct Mapping(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     environment: Environment<'static>,
     host: bool,
@@ -256,6 +257,12 @@ impl Mapping {
             drains: Arc::clone(&config.drains),
             node: config.node.clone(),
         })))
+    }
+
+    /// The same with other drains.
+    #[must_use]
+    pub(super) fn with_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) -> Self {
+        Self(Arc::new(Inner { drains, ..(*self.0).clone() }))
     }
 
     /// Whether messages of this kind are delivered.

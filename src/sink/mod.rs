@@ -13,6 +13,7 @@ mod pack;
 mod pack_tests;
 mod task;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Epoch;
 use crate::delivery::{Delivery, Status};
 use crate::hec::encoder::Encoder;
-use crate::hec::mapping::{Mapping, MappingError};
+use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
 use crate::record::Checkpoint;
 use crate::types::{DestinationName, Position};
 use crate::wal::{CommitError, OpenError, Wal};
@@ -105,6 +106,7 @@ pub struct Sink {
     packer: pack::Packer,
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
+    drains: Arc<watch::Sender<KnownDrains>>,
 }
 
 /// Looks at a destination from outside. Cheap to clone.
@@ -114,7 +116,11 @@ pub struct SinkHandle {
     endpoints: Arc<[String]>,
     acknowledgement_required: bool,
     status: watch::Receiver<SinkStatus>,
+    drains: Arc<watch::Sender<KnownDrains>>,
 }
+
+/// What is configured about drains, by drain token.
+type KnownDrains = Arc<BTreeMap<String, DrainInfo>>;
 
 /// A destination's state, as of at most half a second ago.
 #[derive(Clone, Debug)]
@@ -144,6 +150,17 @@ impl SinkHandle {
     #[must_use]
     pub const fn acknowledgement_required(&self) -> bool {
         self.acknowledgement_required
+    }
+
+    /// From the next batch on, drains have these names.
+    pub fn set_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+        self.drains.send_if_modified(|known| {
+            let changes = *known != drains;
+            if changes {
+                *known = drains;
+            }
+            changes
+        });
     }
 
     /// The state at this moment.
@@ -187,13 +204,15 @@ impl Sink {
             .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
         let encoder = Encoder::new(mapping, config.max_event.as_usize());
         let limits = config.delivery.batch;
-        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression);
+        let drains = watch::Sender::new(Arc::clone(&config.mapping.drains));
+        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression)
+            .with_drains(drains.subscribe());
         let seed = uuid::Uuid::new_v4().as_u128();
         let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
         let status =
             SinkStatus { delivery: machine.status(), tail: wal.status().tail, stuck: None };
         let status = Arc::new(watch::Sender::new(status));
-        Ok(Self { config, wal, machine, packer, client, status })
+        Ok(Self { config, wal, machine, packer, client, status, drains: Arc::new(drains) })
     }
 
     /// A look from outside.
@@ -206,6 +225,7 @@ impl Sink {
             endpoints: self.config.endpoints.clone().into(),
             acknowledgement_required: required,
             status: self.status.subscribe(),
+            drains: Arc::clone(&self.drains),
         }
     }
 

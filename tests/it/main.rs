@@ -35,5 +35,11 @@ mod floors;
 mod golden;
 /// Full disks, held requests, memory.
 mod limits;
+/// SIGHUP: what changes without a restart, and what is refused.
+mod reload;
+/// Restarts with an inherited socket, and what the service manager is told.
+mod restart;
+/// Logplex, log-shuttle, Heroku's API and curl, as they are.
+mod senders;
 /// SIGKILL and SIGTERM under load.
 mod signals;

@@ -87,7 +87,9 @@ struct Frame {
 impl Encoder {
     /// Other names for drains, from the next frame on.
     pub fn set_drains(&mut self, drains: Arc<BTreeMap<String, DrainInfo>>) {
-        *self = Self::new(self.mapping.with_drains(drains), self.max_event);
+        self.mapping = self.mapping.with_drains(drains);
+        self.routes = RouteCache::new();
+        self.frame.scope = self.routes.scope(None, "", &self.mapping);
     }
 
     /// An encoder for a destination that takes texts of at most `max_event` bytes; longer ones

@@ -15,11 +15,13 @@ const BACKLOG: i32 = 4096;
 /// A socket that can stop listening and begin again without giving up its port.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: StdListener,
+    /// The same socket for as long as it listens. Made anew each time: tokio remembers of a socket
+    /// that it was shut down, and would ask it for connections without end.
+    listening: Option<TcpListener>,
     address: SocketAddr,
     /// Owned by the service manager, which keeps it when this process ends.
     inherited: bool,
-    refusing: bool,
 }
 
 impl Listener {
@@ -30,38 +32,34 @@ impl Listener {
             Listen::Systemd => (inherit()?, true),
         };
         socket.set_nonblocking(true)?;
-        // Also what is inherited: a process that died while it refused connections left it so.
-        SockRef::from(&socket).listen(BACKLOG)?;
         let address = socket.local_addr()?;
-        let socket = TcpListener::from_std(socket)?;
-        Ok(Self { socket, address, inherited, refusing: false })
+        let mut listener = Self { socket, listening: None, address, inherited };
+        // Also what is inherited: a process that died while it refused connections left it so.
+        listener.resume()?;
+        Ok(listener)
     }
 
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) const fn get(&self) -> &TcpListener {
-        &self.socket
-    }
-
-    pub(super) const fn is_refusing(&self) -> bool {
-        self.refusing
+    /// The socket, when it listens.
+    pub(super) const fn get(&self) -> Option<&TcpListener> {
+        self.listening.as_ref()
     }
 
     /// Refuses connections from now on. The port stays ours: on Linux a listening socket that is
     /// shut down for reading is a bound socket that does not listen, also for everybody else who
     /// has it.
     pub(super) fn refuse(&mut self) -> io::Result<()> {
-        SockRef::from(&self.socket).shutdown(std::net::Shutdown::Read)?;
-        self.refusing = true;
-        Ok(())
+        self.listening = None;
+        SockRef::from(&self.socket).shutdown(std::net::Shutdown::Read)
     }
 
     /// Listens again.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         SockRef::from(&self.socket).listen(BACKLOG)?;
-        self.refusing = false;
+        self.listening = Some(TcpListener::from_std(self.socket.try_clone()?)?);
         Ok(())
     }
 }
@@ -70,7 +68,7 @@ impl Drop for Listener {
     /// The service manager's socket queues connections for the next process.
     fn drop(&mut self) {
         if self.inherited
-            && self.refusing
+            && self.listening.is_none()
             && let Err(error) = self.resume()
         {
             tracing::error!(%error, "the service manager's socket does not listen any more");
@@ -117,14 +115,14 @@ mod tests {
         let address = listener.address();
         for _ in 0..3 {
             let (client, accepted) =
-                tokio::join!(TcpStream::connect(address), listener.get().accept());
+                tokio::join!(TcpStream::connect(address), listener.get().unwrap().accept());
             assert!(client.is_ok() && accepted.is_ok());
             listener.refuse().unwrap();
             assert!(TcpStream::connect(address).await.is_err());
             assert!(bind(address).is_ok_and(|other| other.local_addr().is_ok()), "only bound");
             listener.resume().unwrap();
         }
-        assert_eq!(listener.get().local_addr().unwrap(), address);
+        assert_eq!(listener.get().unwrap().local_addr().unwrap(), address);
     }
 
     /// The service manager has the same socket, and its users must not find it deaf.
@@ -134,9 +132,7 @@ mod tests {
         SockRef::from(&socket).listen(1).unwrap();
         let address = socket.local_addr().unwrap();
         let shared = socket.try_clone().unwrap();
-        shared.set_nonblocking(true).unwrap();
-        let shared = TcpListener::from_std(shared).unwrap();
-        let mut listener = Listener { socket: shared, address, inherited: true, refusing: false };
+        let mut listener = Listener { socket: shared, listening: None, address, inherited: true };
         listener.refuse().unwrap();
         assert!(TcpStream::connect(address).await.is_err());
         drop(listener);

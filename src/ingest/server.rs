@@ -84,7 +84,7 @@ impl Ingest {
                 reopen_at = Instant::from_std(clock::instant()) + REFUSE_FOR;
             }
             let accepts = matches!(state, State::Open | State::Holding);
-            if accepts == listener.is_refusing()
+            if accepts != listener.get().is_some()
                 && let Err(error) = if accepts { listener.resume() } else { listener.refuse() }
             {
                 let address = listener.address();
@@ -150,7 +150,8 @@ type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 /// Accepts a connection when there is a place for it. Until then connections stay in the kernel,
 /// where waiting costs a sender no try.
-async fn accept(listener: &TcpListener, limit: &Arc<Semaphore>) -> io::Result<Accepted> {
+async fn accept(listener: Option<&TcpListener>, limit: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let Some(listener) = listener else { return std::future::pending().await };
     let place = Arc::clone(limit).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // Answers are one small packet. Without this they may wait for an ACK of the last one.

@@ -1,4 +1,6 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use crate::support::{Frame, Hec, Lab, PASSWORD, SOON, eventually};
 
@@ -128,4 +130,75 @@ async fn drains_get_their_names_without_a_restart() {
     assert_eq!(client.answer().await.unwrap().status, 400);
     eventually(SOON, "debug lines are written", async || lab.log().contains("\"level\":\"DEBUG\""))
         .await;
+}
+
+/// Writes a certificate that is good until the first of January of a year, and its key.
+fn pair(lab: &Lab, year: i32) -> String {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(lab.path().join("tls.crt"), certificate.pem()).unwrap();
+    fs::write(lab.path().join("tls.key"), key.serialize_pem()).unwrap();
+    fs::set_permissions(lab.path().join("tls.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    certificate.pem()
+}
+
+/// What curl gets over HTTPS when it trusts this certificate; none when it does not connect.
+fn https(lab: &Lab, certificate: &str) -> Option<String> {
+    let trusted = lab.path().join("trusted.crt");
+    fs::write(&trusted, certificate).unwrap();
+    let address = lab.ingest_address();
+    let output = Command::new("curl")
+        .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20", "--cacert"])
+        .arg(trusted)
+        .args(["--resolve", &format!("localhost:{}:127.0.0.1", address.port())])
+        .args(["-u", &format!("{}:{PASSWORD}", crate::support::USER), "--data-binary", "5 abcde"])
+        .arg(format!("https://localhost:{}/logs", address.port()))
+        .output()
+        .expect("curl");
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// A certificate is renewed in its files; one whose key does not fit is refused, and the old one
+/// goes on.
+#[tokio::test]
+async fn a_certificate_is_renewed_without_a_restart() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("SKIPPED, NOTHING IS PROVEN: there is no curl");
+        return;
+    }
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    let old = pair(&lab, 2040);
+    let file = |name: &str| lab.path().join(name);
+    let table = format!(
+        "[ingest.tls]\ncertificate = {:?}\nprivate_key_file = {:?}\n\n[wal]\n",
+        file("tls.crt"),
+        file("tls.key")
+    );
+    lab.edit("[wal]\n", &table);
+    lab.start().await;
+    assert_eq!(https(&lab, &old).as_deref(), Some("200"));
+    let not_after = "forebay_tls_certificate_not_after_seconds";
+    assert_eq!(lab.metric(not_after).await, Some(2_208_988_800.0));
+
+    let new = pair(&lab, 2041);
+    assert_eq!(https(&lab, &old).as_deref(), Some("200"), "not before it is told to");
+    lab.reload().await;
+    assert_eq!(https(&lab, &new).as_deref(), Some("200"));
+    assert_eq!(https(&lab, &old), None, "nobody gets the old one any more");
+    assert_eq!(lab.metric(not_after).await, Some(2_240_611_200.0));
+    assert_eq!(lab.status().await["ingest"]["certificate_not_after"], 2_240_611_200_i64);
+
+    let certificate = fs::read(lab.path().join("tls.crt")).unwrap();
+    pair(&lab, 2042);
+    fs::write(lab.path().join("tls.crt"), certificate).unwrap();
+    lab.hang_up();
+    eventually(SOON, "the reload is refused", async || {
+        lab.metric("forebay_config_last_reload_successful").await == Some(0.0)
+    })
+    .await;
+    assert!(lab.log().contains("does not fit the certificate in"));
+    assert_eq!(https(&lab, &new).as_deref(), Some("200"), "the old one goes on");
 }

@@ -241,3 +241,53 @@ async fn frames_lost_to_a_4xx_are_reported_by_their_sender() {
     let found = audit(&lab.sent, &hec.ledger);
     assert_eq!((found.lost, found.duplicates), (0, 0), "of what was accepted: {found}");
 }
+
+/// Secrets in paths, headers and parameters are in none of the places an operator would copy into
+/// a ticket, also with every log line there is.
+#[tokio::test]
+async fn secrets_in_a_path_or_a_bearer_header_show_nowhere() {
+    const PATH: &str = "path-s3cret-77aa";
+    const BEARER: &str = "bearer-s3cret-88bb";
+    const QUERY: &str = "query-s3cret-99cc";
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    let users = format!(
+        "[[ingest.user]]\nname = \"path\"\npassword = \"{PATH}\"\nvia = \"path\"\n\
+         [[ingest.user]]\nname = \"space\"\npassword = \"{BEARER}\"\nvia = \"bearer\"\n\n[wal]\n"
+    );
+    lab.edit("[wal]\n", &users);
+    lab.environment(vec![("FOREBAY_LOG".to_owned(), "trace".to_owned())]);
+    lab.start().await;
+    let frame = |id: &str, path: &str, headers: &str| {
+        let request = String::from_utf8(Frame::new(id, &["text"]).request()).unwrap();
+        let (before, behind) = request.split_once("Authorization: ").unwrap();
+        let (_, behind) = behind.split_once("\r\n").unwrap();
+        format!("{before}{headers}{behind}").replacen("/logs", path, 1)
+    };
+    let bearer = format!("Authorization: Bearer {BEARER}\r\n");
+    let query = format!("/logs/{PATH}?key={QUERY}");
+    let mut client = lab.client().await;
+    for (request, status) in [
+        (frame("1", &format!("/logs/{PATH}"), ""), 200),
+        (frame("2", &format!("/logs/{PATH}x"), ""), 401),
+        (frame("3", "/logs", &bearer), 200),
+        (frame("4", "/logs", &bearer.replace(BEARER, &format!("{BEARER}x"))), 401),
+        (frame("5", &query, ""), 200),
+    ] {
+        assert_eq!(post(&mut client, request.as_bytes()).await, status, "{request}");
+    }
+    lab.drained(SOON).await;
+    lab.reload().await;
+    let mut places = vec![("the status", lab.status().await.to_string())];
+    places.push(("the metrics", lab.get("/metrics").await.unwrap().body));
+    places.push(("the events", format!("{:?}", hec.ledger.events())));
+    lab.stop().await;
+    places.push(("the log", lab.log()));
+    assert!(lab.log().contains("\"level\":\"TRACE\""), "every line was written");
+    for secret in [PATH, BEARER, QUERY] {
+        for (place, text) in &places {
+            let line = text.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{place} shows a secret");
+        }
+    }
+}

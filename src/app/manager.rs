@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::ingest::IngestHandle;
 use crate::wal::Wal;
@@ -45,7 +46,7 @@ pub fn reloading() {
     }
 }
 
-/// Asks for more time for as long as something starts. Ends when a start cannot take so long.
+/// Asks for more time for as long as something starts. Resolves when no start can take so long.
 pub(super) async fn extend_start() {
     let by = u32::try_from(EXTEND_BY.as_micros()).unwrap_or(u32::MAX);
     let times = EXTEND_FOR.as_secs() / EXTEND_EVERY.as_secs();
@@ -53,19 +54,18 @@ pub(super) async fn extend_start() {
         tell(&[NotifyState::ExtendTimeoutUsec(by)]);
         sleep(EXTEND_EVERY).await;
     }
-    tracing::error!("the start takes too long: no more time is asked for");
-    std::future::pending().await
 }
 
-/// Feeds the watchdog, if there is one, as long as the accept loop and the appender answer.
-pub(super) async fn feed_watchdog(ingest: IngestHandle, wal: Wal) {
+/// Feeds the watchdog, if there is one, as long as the accept loop and the appender answer. A stop
+/// ends both, and has deadlines of its own.
+pub(super) async fn feed_watchdog(ingest: IngestHandle, wal: Wal, stop: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     tracing::info!(limit_ms = limit.as_millis(), "the service manager watches");
     let mut fed = true;
     loop {
         let alive = async { tokio::join!(ingest.is_alive(), wal.is_alive()) };
         let alive = timeout(ALIVE_WITHIN.min(limit / 2), alive).await;
-        let feeds = matches!(alive, Ok((true, true)));
+        let feeds = stop.is_cancelled() || matches!(alive, Ok((true, true)));
         if feeds {
             tell(&[NotifyState::Watchdog]);
         } else if fed {

@@ -67,8 +67,8 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// It does not end.
-    #[error("bug: the start does not end")]
+    /// It does not end: a disk or RocksDB that hangs.
+    #[error("the log has not opened within an hour")]
     Endless,
     /// A thread of the start died.
     #[error("bug: the start panicked: {0}")]
@@ -80,11 +80,11 @@ impl StartError {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Log(_) => Exit::Storage,
+            Self::Log(_) | Self::Endless => Exit::Storage,
             Self::Sink(SinkError::Mapping { .. } | SinkError::Client { .. })
             | Self::Listen { .. } => Exit::Configuration,
             Self::Sink(_) => Exit::Storage,
-            Self::Endless | Self::Panic(_) => Exit::Bug,
+            Self::Panic(_) => Exit::Bug,
         }
     }
 }
@@ -220,7 +220,8 @@ impl Relay {
         let mut background = JoinSet::new();
         background.spawn(sweeper);
         background.spawn(upkeep);
-        background.spawn(manager::feed_watchdog(view.ingest.clone(), wal.clone()));
+        let (handle, stopping) = (view.ingest.clone(), stop_parts.clone());
+        background.spawn(manager::feed_watchdog(handle, wal.clone(), stopping));
 
         let early = tokio::select! {
             () = stop.cancelled() => None,

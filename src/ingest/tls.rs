@@ -90,11 +90,13 @@ impl Identity {
             .map_err(|error| bad_certificate(error.to_string()))?
             .with_no_client_auth()
             .with_single_cert(chain, private_key)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    bad_key(format!("does not fit the certificate in {}", certificate.display()))
-                }
-                error => bad_key(format!("cannot be used: {error}")),
+            .map_err(|error| {
+                let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
+                bad_key(if error == mismatch {
+                    format!("does not fit the certificate in {}", certificate.display())
+                } else {
+                    format!("cannot be used: {error}")
+                })
             })?;
         Ok(Self { config: Arc::new(config), certificate: certificate.to_owned(), not_after })
     }
@@ -113,11 +115,13 @@ impl Identity {
 
 /// A mistake in a PEM file. The crate's own words show numbers of the file's content.
 fn in_words(error: &pem::Error, what: &str) -> String {
-    match error {
-        pem::Error::Io(error) => format!("cannot be read: {error}"),
-        pem::Error::NoItemsFound => format!("holds no {what} in PEM form"),
-        _ => "is damaged: not the PEM form it should be".to_owned(),
+    if let pem::Error::Io(error) = error {
+        return format!("cannot be read: {error}");
     }
+    if matches!(error, pem::Error::NoItemsFound) {
+        return format!("holds no {what} in PEM form");
+    }
+    "is damaged: not the PEM form it should be".to_owned()
 }
 
 #[cfg(test)]

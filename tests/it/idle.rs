@@ -84,9 +84,7 @@ async fn ten_thousand_idle_connections_and_sixty_four_busy_ones() {
         assert_eq!(idle[number].post(&frame).await, 200, "an idle connection is kept");
     }
     drop(idle);
-    eventually(SOON, "they are closed", async || {
-        lab.status().await["ingest"]["connections"] == 0
-    })
-    .await;
+    eventually(SOON, "they are closed", async || lab.status().await["ingest"]["connections"] == 0)
+        .await;
     lab.drained(Duration::from_secs(60)).await;
 }

@@ -33,6 +33,8 @@ mod durability;
 mod floors;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
+/// Ten thousand idle connections.
+mod idle;
 /// Full disks, held requests, memory.
 mod limits;
 /// SIGHUP: what changes without a restart, and what is refused.

@@ -29,8 +29,8 @@ fn a_pair_is_read_at_once_and_a_bad_one_is_named() {
 
     let found = with_minimal(&tls(&file("a.crt"), &file("b.key")));
     let expected = format!(
-        "f.toml:3: ingest.tls.private_key_file: {} does not fit the certificate in {}; name the file with this certificate's key in PEM form",
-        format!("{}:", file("b.key")),
+        "f.toml:3: ingest.tls.private_key_file: {}: does not fit the certificate in {}; name the file with this certificate's key in PEM form",
+        file("b.key"),
         file("a.crt")
     );
     assert_eq!(found, [expected]);

@@ -150,6 +150,7 @@ impl Pass {
         let mut pieces = (0u32..).zip(logplex::pieces(&record.body)).peekable();
         while let Some((index, piece)) = pieces.next() {
             if index < skip {
+                encoder.skip(piece);
                 continue;
             }
             let here = Position::new(offset, index);

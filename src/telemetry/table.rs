@@ -151,6 +151,8 @@ pub const METRICS: &[Metric] = &[
         "Messages accepted, less acknowledged, dead-lettered, filtered, skipped, dropped and pending. Anything but 0 is a bug."),
     metric("forebay_acknowledgement_required", Gauge, Count, DESTINATION,
         "1 when a message counts as delivered only once the indexers have acknowledged it."),
+    metric("forebay_tls_unverified", Gauge, Count, DESTINATION,
+        "1 when the collectors' certificates are not checked (destination.tls.verify = false)."),
 ];
 
 #[cfg(test)]

@@ -35,5 +35,11 @@ mod floors;
 mod golden;
 /// Full disks, held requests, memory.
 mod limits;
+/// `forebay check --probe`, against a collector with each fault.
+mod probe;
 /// SIGKILL and SIGTERM under load.
 mod signals;
+/// What the encoder writes is taken whole, whatever came in.
+mod strict;
+/// TLS to the collectors, proxies, and tokens that change.
+mod trust;

@@ -8,24 +8,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, SET_COOKIE};
-use reqwest::{Client, Response, Url};
+use reqwest::Url;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock;
 use crate::delivery::Acknowledgement;
-use crate::hec::response::Answer;
-use crate::hec::{ACK_PATH, CHANNEL_HEADER, EVENT_PATH, HEALTH_PATH, ack};
+use crate::hec::{ACK_PATH, EVENT_PATH, HEALTH_PATH, ack};
 use crate::types::AckId;
 
 use super::Config;
-use super::client::{self, read_capped};
-use super::token::Token;
 use super::trust::{Trust, TrustParts};
+
+mod ask;
+
+use ask::{Asker, Heard, described, heard, marker};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -131,64 +130,6 @@ struct Probe<'a> {
     wait: Duration,
     endpoint: &'a str,
     findings: &'a mut Vec<Finding>,
-}
-
-/// How to ask.
-struct Asker {
-    http: Client,
-    authorization: HeaderValue,
-    base: String,
-    channel: String,
-}
-
-/// An answer that was read.
-struct Heard {
-    answer: Answer,
-    body: Vec<u8>,
-    cookie: bool,
-}
-
-impl Asker {
-    fn new(config: &Config, endpoint: &str) -> Result<Self, String> {
-        let token = Token::new(&config.token, None).map_err(|error| error.to_string())?;
-        Ok(Self {
-            http: client::http(config).map_err(|error| error.to_string())?,
-            authorization: token.header(),
-            base: endpoint.trim_end_matches('/').to_owned(),
-            channel: uuid::Uuid::new_v4().to_string(),
-        })
-    }
-
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<Heard, String> {
-        let request = self
-            .http
-            .post(format!("{}{path}", self.base))
-            .header(AUTHORIZATION, self.authorization.clone())
-            .header(CHANNEL_HEADER, &self.channel)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body);
-        heard(request.timeout(PATIENCE).send().await).await
-    }
-}
-
-async fn heard(sent: reqwest::Result<Response>) -> Result<Heard, String> {
-    let response = sent.map_err(|error| why(&error))?;
-    let status = response.status().as_u16();
-    let cookie = response.headers().contains_key(SET_COOKIE);
-    match read_capped(response, 64 << 10).await {
-        Ok(body) => Ok(Heard { answer: Answer::parse(status, &body), body, cookie }),
-        Err(_) => Err(format!("HTTP {status}, and the answer breaks off or is too long")),
-    }
-}
-
-/// The innermost reason of a request without an answer: the outer ones say "error sending
-/// request".
-fn why(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(inner) = innermost.source() {
-        innermost = inner;
-    }
-    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
 }
 
 impl Probe<'_> {
@@ -532,33 +473,4 @@ impl Probe<'_> {
         };
         self.found(Step::Stickiness, outcome, format!("ackIds {shown} on one channel: {what}"));
     }
-}
-
-/// A marker event.
-fn marker(number: u64, index: Option<&str>) -> Vec<u8> {
-    let mut event = serde_json::json!({
-        "event": format!("forebay probe: marker event {number} of `forebay check --probe`"),
-        "source": "forebay:probe",
-        "sourcetype": "forebay:probe",
-    });
-    if let (Some(index), Some(object)) = (index, event.as_object_mut()) {
-        object.insert("index".to_owned(), index.into());
-    }
-    event.to_string().into_bytes()
-}
-
-/// Subject, issuer and end of a certificate, and the days that are left.
-fn described(der: Option<&[u8]>) -> (String, Option<i64>) {
-    let Some((_, certificate)) = der.and_then(|der| X509Certificate::from_der(der).ok()) else {
-        return ("a certificate that cannot be read".to_owned(), None);
-    };
-    let ends = certificate.validity().not_after;
-    let now = clock::unix_micros().get() / 1_000_000;
-    let days = (ends.timestamp() - now).div_euclid(86_400);
-    let text = format!(
-        "`{}` by `{}`, valid for {days} days until {ends}",
-        certificate.subject(),
-        certificate.issuer(),
-    );
-    (text, Some(days))
 }

@@ -130,7 +130,7 @@ pub const METRICS: &[Metric] = &[
     metric("forebay_delivered_messages_total", Counter, Count, DESTINATION,
         "Messages the destination has acknowledged."),
     metric("forebay_filtered_messages_total", Counter, Count, DESTINATION,
-        "Messages that do not go to the destination: blank, or of a kind it does not take."),
+        "Messages that do not go to the destination: blank, or excluded by its filter."),
     metric("forebay_hec_requests_total", Counter, Count, &["destination", "outcome"],
         "Requests with events, by what became of them."),
     metric("forebay_hec_request_seconds", Histogram(REQUEST), Seconds, DESTINATION,

@@ -151,6 +151,8 @@ impl Relay {
         });
         let names = Arc::clone(&handles);
         reloader.hook(move |config| names_of_drains(config, &names));
+        let tokens = Arc::clone(&handles);
+        reloader.hook(move |_| tokens_of_collectors(&tokens));
         let (phase, phase_seen) = watch::channel(Phase::Ready);
         let view = View {
             wal: wal.clone(),
@@ -307,6 +309,14 @@ async fn finish(parts: &mut JoinSet<Part>, mut left: usize, limit: Duration) -> 
         return Exit::DeadlinePassed;
     }
     exit
+}
+
+/// Has every destination read its token again.
+fn tokens_of_collectors(sinks: &[SinkHandle]) {
+    for sink in sinks {
+        let reload = sink.reload_token();
+        tracing::info!(destination = %sink.name(), ?reload, "the token was looked at again");
+    }
 }
 
 /// Gives every destination the names of the drains.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,19 @@ pub(super) fn check(path: &Path) -> Exit {
             ));
             Exit::Stopped
         }
+        Err(exit) => exit,
+    }
+}
+
+/// Checks the configuration, then asks the collectors.
+pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
+    match load(path) {
+        Ok(config) => runtime(|stop, _| async move {
+            tokio::select! {
+                exit = super::probe::run(config, json, wait) => exit,
+                () = stop.cancelled() => Exit::No,
+            }
+        }),
         Err(exit) => exit,
     }
 }

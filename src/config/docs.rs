@@ -88,10 +88,7 @@ pub fn sample() -> String {
             continue;
         }
         if !section.path.is_empty() {
-            // An optional table with a key that has to be written would want it if it were open.
-            let required = |key: &Key| matches!(key.preset, Preset::Required { .. });
-            let optional = section.path != "destination" && keys_of(section).any(required);
-            let mark = if optional { "#" } else { "" };
+            let mark = if is_optional(section) { "#" } else { "" };
             out.push_str(&format!("{mark}{}\n", section.header()));
         }
         for key in keys_of(section) {
@@ -100,6 +97,16 @@ pub fn sample() -> String {
         }
     }
     out
+}
+
+/// Whether the sample leaves a table out. An optional table that may be repeated would be one more
+/// entry if it were open, and so would a table in one.
+fn is_optional(section: &Section) -> bool {
+    let around = SECTIONS.iter().find(|around| around.path == section.parent());
+    // One with a key that has to be written would want it if it were open.
+    let required = |key: &Key| matches!(key.preset, Preset::Required { .. });
+    (section.path != "destination" && (section.repeated || keys_of(section).any(required)))
+        || around.is_some_and(|around| around.path != section.path && is_optional(around))
 }
 
 fn keys_of(section: &Section) -> impl Iterator<Item = &'static Key> {

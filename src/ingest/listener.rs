@@ -132,6 +132,7 @@ mod tests {
         SockRef::from(&socket).listen(1).unwrap();
         let address = socket.local_addr().unwrap();
         let shared = socket.try_clone().unwrap();
+        shared.set_nonblocking(true).unwrap();
         let mut listener = Listener { socket: shared, listening: None, address, inherited: true };
         listener.refuse().unwrap();
         assert!(TcpStream::connect(address).await.is_err());

@@ -14,7 +14,6 @@ use crate::config::report::{Report, Reported, Scope, shown};
 use crate::config::{syntax_mistakes, table};
 use crate::hec::mapping::DrainInfo;
 use crate::ingest;
-use crate::logplex::Profile;
 
 /// The largest drains file, in bytes: some hundred thousand drains.
 const LARGEST: u64 = 16 << 20;
@@ -33,7 +32,7 @@ impl Known {
     }
 }
 
-type ByToken = BTreeMap<String, ingest::Drain>;
+type ByToken = BTreeMap<String, DrainInfo>;
 
 pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<Known, Reported> {
     let mut drains = BTreeMap::new();
@@ -49,11 +48,11 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
     };
     here?;
     there?;
-    let info = |(token, drain): (&String, &ingest::Drain)| {
-        (token.clone(), DrainInfo { app: drain.name.clone() })
+    let seen_by_ingest = |(token, drain): (&String, &DrainInfo)| {
+        (token.clone(), ingest::Drain { name: drain.app.clone(), profile: drain.profile })
     };
-    let destinations = Arc::new(drains.iter().map(info).collect());
-    Ok(Known { ingest: Arc::new(ingest::Drains(drains)), destinations })
+    let seen = ingest::Drains(drains.iter().map(seen_by_ingest).collect());
+    Ok(Known { ingest: Arc::new(seen), destinations: Arc::new(drains) })
 }
 
 /// Every `[[drain]]` of a file.
@@ -76,18 +75,10 @@ fn drain(
     drains: &mut ByToken,
     report: &mut Report<'_>,
 ) -> Result<(), Reported> {
+    let mapped = super::drain::mapped(section, report);
     let mut reader = Reader::new(Some(section), report);
     let (token, app) = (reader.text(&table::DRAIN_TOKEN), reader.text(&table::DRAIN_APP));
-    let profile = reader.choice(
-        &table::DRAIN_PROFILE,
-        &[
-            ("auto", None),
-            ("logplex", Some(Profile::Logplex)),
-            ("shuttle", Some(Profile::Shuttle)),
-            ("other", Some(Profile::Other)),
-        ],
-    );
-    let (token, app, profile) = (token?, app?, profile?);
+    let (token, app, mapped) = (token?, app?, mapped?);
     if app.value.text.trim().is_empty() {
         let fix = "write the name of the app";
         return Err(reader.mistake(&table::DRAIN_APP, app.at, "the name is empty", fix));
@@ -100,7 +91,7 @@ fn drain(
     }
     // Whoever knows a drain's token can send in its name: only its beginning is shown.
     let beginning: String = text.chars().take(8).collect();
-    if drains.insert(text, ingest::Drain { name: app.value.text, profile }).is_some() {
+    if drains.insert(text, DrainInfo { app: app.value.text, ..mapped }).is_some() {
         let problem = format!("the token that begins {} stands twice", shown(&beginning));
         let fix = "remove one of the two [[drain]]";
         let key = table::DRAIN_TOKEN.path;

@@ -196,17 +196,17 @@ fn networks(
 /// The certificate and its key, read and found to fit.
 fn identity(section: &RawSection<'_>, report: &mut Report<'_>) -> Result<Identity, Reported> {
     let mut reader = Reader::new(Some(section), report);
-    let certificate = reader.path(&table::TLS_CERTIFICATE);
-    let key = reader.path(&table::TLS_KEY);
+    let certificate = reader.path(&table::INGEST_CERTIFICATE);
+    let key = reader.path(&table::INGEST_KEY);
     let (certificate, key) = (certificate?, key?);
     Identity::load(&certificate.value, &key.value).map_err(|error| match error {
         IdentityError::Certificate { .. } => {
             let fix = "name a file with the certificate and its chain in PEM form";
-            reader.mistake(&table::TLS_CERTIFICATE, certificate.at, error.to_string(), fix)
+            reader.mistake(&table::INGEST_CERTIFICATE, certificate.at, error.to_string(), fix)
         }
         IdentityError::Key { .. } => {
             let fix = "name the file with this certificate's key in PEM form";
-            reader.mistake(&table::TLS_KEY, key.at, error.to_string(), fix)
+            reader.mistake(&table::INGEST_KEY, key.at, error.to_string(), fix)
         }
     })
 }

@@ -2,9 +2,12 @@
 //! meaning of a value, or about several values, is here.
 
 mod destination;
+mod drain;
 mod drains;
 mod endpoint;
+mod filter;
 mod ingest;
+mod trust;
 mod wal;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 mod access;
 mod destinations;
 mod docs;
+mod mapping;
 mod secrets;
 mod shape;
 mod table;

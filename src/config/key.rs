@@ -70,7 +70,6 @@ pub(super) enum Status {
     /// It can.
     Supported,
     /// A later one will. The key is recognised and refused, never ignored.
-    #[expect(dead_code, reason = "at this moment every key that is named is supported")]
     Later(Later),
 }
 

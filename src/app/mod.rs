@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Phase, View};
+use crate::admin::{Admin, Listen, Phase, View};
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::sink::{Ended, Sink, SinkError, SinkHandle};
@@ -60,7 +60,7 @@ pub enum StartError {
         /// `ingest` or `admin`.
         what: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: String,
         /// Why.
         source: io::Error,
     },
@@ -132,8 +132,9 @@ impl Relay {
             |what, address| move |source: io::Error| StartError::Listen { what, address, source };
         let admin = Admin::bind(&config.admin, view.clone())
             .await
-            .map_err(listen("admin", config.admin.listen))?;
-        let (ack_deadline, address) = (config.ingest.ack_deadline, config.ingest.listen);
+            .map_err(listen("admin", config.admin.listen.to_string()))?;
+        let (ack_deadline, address) =
+            (config.ingest.ack_deadline, config.ingest.listen.to_string());
         let ingest = Ingest::bind(config.ingest, wal.clone()).map_err(listen("ingest", address))?;
         Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase })
     }
@@ -145,11 +146,9 @@ impl Relay {
     }
 
     /// Where admin listens.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+    #[must_use]
+    pub const fn admin_listen(&self) -> &Listen {
+        self.admin.listen()
     }
 
     /// What can be looked at while the relay runs.

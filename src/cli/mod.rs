@@ -1,12 +1,20 @@
 //! The commands.
 
 mod args;
+mod client;
 mod demo;
+mod drain;
+mod human;
 mod limits;
+mod manual;
 mod output;
 mod serve;
 mod signals;
 mod simulate;
+mod status;
+mod top;
+mod wal;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -19,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
 
-use args::{Args, Command, SimulateCommand};
+use args::{Args, Command, CursorCommand, DrainCommand, SimulateCommand};
 
 /// Runs the command that the arguments name.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
@@ -44,6 +52,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Simulate(SimulateCommand::Logplex(args)) => {
             runtime(|stop| simulate::logplex(args, stop))
         }
+        Command::Status(args) => runtime(|_| status::status(args)),
+        Command::Top(args) => runtime(|stop| top::top(args, stop)),
+        Command::Cursor(CursorCommand::List(args)) => runtime(|_| status::cursors(args)),
+        Command::Drain(DrainCommand::List(args)) => runtime(|_| status::drains(args)),
+        Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
+        Command::Wal(command) => wal::run(command),
+        Command::LogLevel(args) => runtime(|_| status::log_level(args)),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Phase;
+use crate::admin::{Phase, Status, View};
 use crate::app::{Exit, Relay};
 use crate::config::{Config, Loaded};
 use crate::telemetry::Metrics;
 
-use super::{limits, output, runtime};
+use super::{limits, output, runtime, signals, watchdog};
 
 fn load(path: &Path) -> Result<Config, Exit> {
     match Config::load(path, &|name| std::env::var(name).ok()) {
@@ -60,6 +61,8 @@ pub(super) fn serve(path: &Path) -> Exit {
 }
 
 async fn relay(config: Config, metrics: Metrics, stop: CancellationToken) -> Exit {
+    // Before anything else: a signal that nobody catches ends the process.
+    let dumps = signals::dumps();
     let relay = match Relay::open(config, Some(metrics)).await {
         Ok(relay) => relay,
         Err(error) => {
@@ -71,15 +74,38 @@ async fn relay(config: Config, metrics: Metrics, stop: CancellationToken) -> Exi
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "the service manager cannot be told that forebay is ready");
     }
-    let admin = relay.admin_addr().map(|address| address.to_string()).unwrap_or_default();
+    let admin = relay.admin_listen().to_string();
     tracing::info!(ingest = %relay.ingest_addr(), admin, "forebay is ready");
-    let mut phase = relay.view().phase;
+    let view = relay.view();
+    let mut phase = view.phase.clone();
     let stopping = async {
         if phase.wait_for(|phase| *phase == Phase::Stopping).await.is_ok() {
             sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
         }
     };
-    let (exit, ()) = tokio::join!(relay.run(stop), stopping);
+    let running = async { tokio::join!(relay.run(stop), stopping).0 };
+    let exit = tokio::select! {
+        exit = running => exit,
+        () = dump_state(&view, dumps) => Exit::Bug,
+        () = watchdog::feed(&view) => Exit::Bug,
+    };
     tracing::info!(code = exit.code(), "forebay has stopped");
     exit
+}
+
+/// SIGUSR1: everything that `forebay status` would show, into the log, for when admin cannot be
+/// reached. Ends never.
+async fn dump_state(view: &View, mut signals: Option<Signal>) {
+    loop {
+        match &mut signals {
+            // A stream of signals has no end.
+            Some(signals) => drop(signals.recv().await),
+            None => std::future::pending().await,
+        }
+        let status = Status::of(view);
+        match serde_json::to_string(&status) {
+            Ok(state) => tracing::info!(state, "SIGUSR1: the state"),
+            Err(error) => tracing::error!(%error, "SIGUSR1: the state cannot be written"),
+        }
+    }
 }

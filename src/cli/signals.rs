@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: the first stops in order, the second ends at once. SIGHUP, which would end
-//! the process by default, does nothing yet but say so.
+//! the process by default, does nothing yet but say so. SIGUSR1 dumps the state into the log.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
@@ -31,4 +31,11 @@ pub(super) async fn twice(stop: CancellationToken) -> Exit {
         }
         stop.cancel();
     }
+}
+
+/// The SIGUSR1s from now on.
+pub(super) fn dumps() -> Option<Signal> {
+    signal(SignalKind::user_defined1())
+        .inspect_err(|error| tracing::error!(%error, "SIGUSR1 cannot be caught"))
+        .ok()
 }

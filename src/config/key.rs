@@ -33,6 +33,8 @@ pub(super) enum Kind {
     SecretFile,
     /// An IP address and a port.
     Address(&'static [LaterValue]),
+    /// An IP address and a port, or `unix:` and an absolute path.
+    Socket,
     /// A list of texts.
     List,
     /// A minijinja template.
@@ -155,6 +157,7 @@ impl Kind {
             | Self::Path
             | Self::Secret
             | Self::SecretFile
+            | Self::Socket
             | Self::List
             | Self::Template
             | Self::Size { .. }
@@ -178,6 +181,7 @@ impl Kind {
             Self::Secret => "secret".to_owned(),
             Self::SecretFile => "absolute path of a file that holds a secret".to_owned(),
             Self::Address(_) => "IP address and port".to_owned(),
+            Self::Socket => "IP address and port, or `unix:` and an absolute path".to_owned(),
             Self::List => "list of texts".to_owned(),
             Self::Template => "template".to_owned(),
             Self::Size { min, max } => format!("size, {min} to {max}"),
@@ -199,6 +203,7 @@ impl Kind {
             | Self::Secret
             | Self::SecretFile
             | Self::Address(_)
+            | Self::Socket
             | Self::List
             | Self::Template
             | Self::Size { .. }

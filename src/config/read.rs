@@ -403,6 +403,7 @@ fn expected(kind: &Kind) -> String {
         | Kind::Secret
         | Kind::SecretFile
         | Kind::Address(_)
+        | Kind::Socket
         | Kind::Template => "a text".to_owned(),
     }
 }

@@ -409,6 +409,12 @@ impl Wal {
         why.ok().flatten().unwrap_or_default()
     }
 
+    /// Requests that wait for the appender at this moment.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
     /// What an operator sees.
     #[must_use]
     pub fn status(&self) -> WalStatus {

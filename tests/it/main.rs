@@ -35,5 +35,11 @@ mod floors;
 mod golden;
 /// Full disks, held requests, memory.
 mod limits;
+/// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
+mod operate;
+/// What is installed beside the program: units, alert rules, Splunk's files.
+mod ops_files;
 /// SIGKILL and SIGTERM under load.
 mod signals;
+/// `wal info|verify|dump|export`, and what was exported sent again.
+mod wal_tools;

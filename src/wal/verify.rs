@@ -162,7 +162,7 @@ impl ReadOnlyLog {
             found,
             done: Verification::default(),
             segments: Vec::new(),
-            running: None,
+            running: Vec::new(),
             sum: Sum::default(),
             at_segment: 0,
             wanted: BTreeMap::new(),
@@ -205,8 +205,10 @@ struct Run<'a, P, F> {
     found: F,
     done: Verification,
     segments: Vec<(Segment, bool)>,
-    /// Messages in the log before the next frame, unless a frame before it could not be read.
-    running: Option<u64>,
+    /// How many messages may precede the next frame: nothing while that is unknown, as a frame
+    /// before it could not be read; and more than one number behind a frame that contradicts
+    /// itself or what is before it, so that one wrong count is told once.
+    running: Vec<u64>,
     sum: Sum,
     at_segment: usize,
     /// The offsets of checkpoints, and what was found there: messages before, and messages in it.
@@ -308,7 +310,7 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
             );
             self.defect(Part::TrimPoint, what);
         }
-        self.running = Some(oldest.messages_before);
+        self.running = vec![oldest.messages_before];
         let pairs: Vec<_> = self
             .segments
             .iter()
@@ -448,7 +450,7 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
 
     /// Frames up to here could not be read.
     fn skip_to(&mut self, offset: Offset) {
-        self.running = None;
+        self.running.clear();
         self.sum.broken = true;
         self.end_segments(offset, true);
     }
@@ -485,18 +487,18 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
             Ok(record) => record,
             Err(error) => {
                 self.defect(Part::Frame(offset), format!("is damaged: {error}"));
-                self.running = None;
+                self.running.clear();
                 self.sum.broken = true;
                 return UNKNOWN;
             }
         };
-        if let Some(expected) = self.running
-            && record.messages_before != expected
+        let said = record.messages_before;
+        let mut bases = vec![said];
+        if let Some(expected) = self.running.first()
+            && !self.running.contains(&said)
         {
-            let what = format!(
-                "says that {} messages precede it, there are {expected}",
-                record.messages_before
-            );
+            let what = format!("says that {said} messages precede it, there are {expected}");
+            bases.push(*expected);
             self.defect(Part::Frame(offset), what);
         }
         let counted = logplex::count(&record.body);
@@ -507,7 +509,10 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         if let Some(slot) = self.wanted.get_mut(&offset) {
             *slot = Some((record.messages_before, record.messages));
         }
-        self.running = Some(record.messages_before + u64::from(record.messages));
+        let own = [record.messages, counted].map(u64::from);
+        self.running =
+            bases.iter().flat_map(|base| own.map(|own| base.saturating_add(own))).collect();
+        self.running.dedup();
         self.sum.messages += u64::from(record.messages);
         self.sum.bytes += value.len() as u64;
         self.sum.last_received = Some(record.received.get());
@@ -657,7 +662,8 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
                 continue;
             }
             let (before, messages) = if offset == end {
-                (self.running, 0)
+                // Not when several numbers are possible.
+                (self.running.first().copied().filter(|_| self.running.len() == 1), 0)
             } else {
                 let found = self.wanted.get(&offset).copied().flatten();
                 // A frame that cannot be read has been told.

@@ -33,6 +33,8 @@ mod durability;
 mod floors;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
+/// Every promise names tests that are there.
+mod guarantees;
 /// Full disks, held requests, memory.
 mod limits;
 /// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.

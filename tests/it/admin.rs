@@ -138,12 +138,11 @@ async fn metrics_follow_prometheus_rules_and_are_in_the_manual() {
             continue;
         }
         series += 1;
-        let name_end = line.find(['{', ' ']).unwrap();
-        let name = &line[..name_end];
+        let (name, behind) = line.split_at(line.find(['{', ' ']).unwrap());
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line}");
-        let (labels, value) = match line[name_end..].strip_prefix('{') {
+        let (labels, value) = match behind.strip_prefix('{') {
             Some(rest) => rest.rsplit_once("} ").unwrap(),
-            None => ("", &line[name_end + 1..]),
+            None => ("", behind.trim_start()),
         };
         assert!(value.parse::<f64>().is_ok(), "{line}");
         assert!(!labels.contains(frame.drain.as_deref().unwrap()), "a token is no label: {line}");

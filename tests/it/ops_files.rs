@@ -19,7 +19,7 @@ fn stanzas(file: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut open = String::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            open = name.to_owned();
+            name.clone_into(&mut open);
             assert!(all.insert(open.clone(), BTreeMap::new()).is_none(), "[{name}] stands twice");
             continue;
         }

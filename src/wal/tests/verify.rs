@@ -251,6 +251,19 @@ fn checkpoints_that_are_damaged_or_do_not_balance_are_named() {
     assert_eq!(verify(&dir).0, [""; 0]);
 }
 
+/// Values that a newer forebay may have added stand in the same envelope.
+#[test]
+fn values_that_this_version_does_not_know_are_checked_too() {
+    let good = encode_value(&storage::FrameKey { offset: 1 });
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    let found = finding(move |store, batch| {
+        batch.put_cf(store.family(keys::META), b"newer/1", good);
+        batch.put_cf(store.family(keys::META), b"newer/\x02", bad);
+    });
+    assert!(found.starts_with("the family meta: newer/\\x02 is damaged: crc32 is "), "{found}");
+}
+
 #[test]
 fn a_store_that_is_foreign_or_newer_or_not_there_is_not_read() {
     let dir = seven();

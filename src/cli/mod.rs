@@ -8,9 +8,11 @@ mod human;
 mod limits;
 mod manual;
 mod output;
+mod probe;
 mod serve;
 mod signals;
 mod simulate;
+mod simulate_hec;
 mod status;
 mod top;
 mod wal;
@@ -46,9 +48,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     }
     match args.command {
         Command::Serve { config } => serve::serve(&config),
-        Command::Check { config } => serve::check(&config),
+        Command::Check { config, probe: false, .. } => serve::check(&config),
+        Command::Check { config, probe: true, json, probe_wait } => {
+            serve::probe(&config, json, probe_wait)
+        }
         Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
-        Command::Simulate(SimulateCommand::Hec(args)) => runtime(|stop| simulate::hec(args, stop)),
+        Command::Simulate(SimulateCommand::Hec(args)) => {
+            runtime(|stop| simulate_hec::hec(*args, stop))
+        }
         Command::Simulate(SimulateCommand::Logplex(args)) => {
             runtime(|stop| simulate::logplex(args, stop))
         }

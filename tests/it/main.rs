@@ -33,7 +33,7 @@ mod durability;
 mod floors;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
-/// Every promise names tests that are there.
+/// `docs/guarantees.md` names tests that exist.
 mod guarantees;
 /// Full disks, held requests, memory.
 mod limits;
@@ -41,7 +41,17 @@ mod limits;
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
 mod ops_files;
+/// `forebay check --probe`, against a collector with each fault.
+mod probe;
+/// What an operator may make of messages, from the drain to the collector.
+mod shapes;
 /// SIGKILL and SIGTERM under load.
 mod signals;
+/// `forebay simulate hec`, from its command line.
+mod simulated;
+/// What the encoder writes is taken whole, whatever came in.
+mod strict;
+/// TLS to the collectors, proxies, and tokens that change.
+mod trust;
 /// `wal info|verify|dump|export`, and what was exported sent again.
 mod wal_tools;

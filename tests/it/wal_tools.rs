@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use forebay::simulate::ledger::audit;
 
@@ -59,10 +60,37 @@ async fn a_log_is_shown_while_the_relay_runs_and_when_it_is_stopped() {
         let sums = wal(&lab, &["verify", "--json"]).json();
         assert_eq!((&sums["defects"], &sums["frames"]), (&0.into(), &3.into()), "{sums}");
     }
+    in_terminal(&lab);
     // The relay that was looked at goes on from where it was.
     lab.start().await;
     assert_eq!(lab.post(&Frame::new("0D", &["four"])).await, 200);
     lab.drained(SOON).await;
+}
+
+/// On a terminal there are a bar and colours, and `NO_COLOR` takes the colours away.
+fn in_terminal(lab: &Lab) {
+    let typed = |environment: &str| {
+        let inside = format!(
+            "stty rows 24 cols 100; {environment} {} wal verify --data-dir {}",
+            env!("CARGO_BIN_EXE_forebay"),
+            lab.data_dir().display()
+        );
+        let ran = Command::new("script")
+            .args(["--quiet", "--return", "--command", &inside, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::null())
+            .output();
+        ran.map(|ran| String::from_utf8(ran.stdout).unwrap())
+    };
+    let Ok(colourful) = typed("NO_COLOR=") else {
+        eprintln!("SKIPPED: there is no `script` of util-linux here, so no terminal");
+        return;
+    };
+    assert!(colourful.contains("/3 frames"), "{colourful:?}");
+    assert!(colourful.contains("\u{1b}[32mnothing is wrong\u{1b}[0m"), "{colourful:?}");
+    let plain = typed("NO_COLOR=1").unwrap();
+    assert!(plain.contains(": nothing is wrong"), "{plain:?}");
 }
 
 #[tokio::test]

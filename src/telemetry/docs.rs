@@ -57,7 +57,7 @@ fn title(name: &str) -> &'static str {
         "ack_deadline",
     ]) {
         "Ingest"
-    } else if begins(&["config_", "reload_", "tls_"]) {
+    } else if begins(&["config_", "reload_"]) {
         "Configuration"
     } else {
         "Destinations"

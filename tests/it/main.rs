@@ -39,6 +39,10 @@ mod guarantees;
 mod idle;
 /// Full disks, held requests, memory.
 mod limits;
+/// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
+mod operate;
+/// What is installed beside the program: units, alert rules, Splunk's files.
+mod ops_files;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
 /// SIGHUP: what changes without a restart, and what is refused.
@@ -57,3 +61,5 @@ mod simulated;
 mod strict;
 /// TLS to the collectors, proxies, and tokens that change.
 mod trust;
+/// `wal info|verify|dump|export`, and what was exported sent again.
+mod wal_tools;

@@ -264,6 +264,7 @@ impl World {
                 }
             }
             Event::Tail(_) | Event::Read(_) | Event::Encoded(_) => {}
+            Event::Trimmed { .. } | Event::Lost { .. } => {}
             Event::Committed | Event::Tick | Event::Stop => {}
         }
         self.machine.handle(self.now, event);

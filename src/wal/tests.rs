@@ -6,6 +6,8 @@ mod in_force;
 mod model;
 mod poison;
 mod room;
+mod sweep;
+mod torn;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
@@ -33,6 +35,10 @@ fn config(dir: &Path) -> Config {
         retention: Duration::ZERO,
         dedupe_window: Duration::from_hours(24),
         dedupe_memory: ByteSize::mib(64),
+        when_full: WhenFull::default(),
+        durability: Durability::default(),
+        storage: Storage::default(),
+        on_damage: OnDamage::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::generated::storage;
 use crate::record::encode_value;
 use crate::types::SegmentId;
 use crate::wal::keys;
+use crate::wal::options::Opening;
 use crate::wal::store::Store;
 
 /// A store of seven frames: segment 0 holds 0, 1, 2, segment 1 holds 3, 4, 5, and 6 is in the
@@ -25,7 +26,7 @@ fn seven() -> TempDir {
 
 /// Does something to the closed store behind the log's back.
 fn tamper(dir: &TempDir, with: impl FnOnce(&Store)) {
-    with(&Store::open(&dir.path().join("wal")).unwrap());
+    with(&Store::open(&dir.path().join("wal"), Opening::Whole, None).unwrap());
 }
 
 fn flip(dir: &TempDir, family: &str, key: &[u8]) {

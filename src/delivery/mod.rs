@@ -37,10 +37,10 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod settle;
-mod trim;
 #[cfg(test)]
 mod simulation;
 mod status;
+mod trim;
 mod window;
 
 use std::fmt;

@@ -57,11 +57,8 @@ impl Segment {
         // back, while what a segment is looked up by must hold all its frames.
         let first = if self.end == self.first { received } else { self.first_received };
         self.first_received = first.min(received);
-        self.last_received = if self.end == self.first {
-            received
-        } else {
-            self.last_received.max(received)
-        };
+        self.last_received =
+            if self.end == self.first { received } else { self.last_received.max(received) };
         self.end = self.end.next();
         self.messages += messages as u64;
         self.bytes += bytes as u64;

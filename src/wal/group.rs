@@ -23,15 +23,15 @@ use super::append::{
     COMPANY, PendingAppend, PendingCommit, PendingLift, PendingRemove, PendingTrim, Request,
 };
 use super::catalogue::Segment;
-use super::dedupe::Dedupe;
+use super::checkpoint;
 use super::config::Durability;
+use super::dedupe::Dedupe;
 use super::error::{AppendError, CommitError, OpenError};
 use super::failpoint::{failpoint, fails};
 use super::gaps::{self, Floor, Gap, GapCause};
 use super::handle::{Shared, Space};
 use super::keys::{self, Digest};
 use super::store::Sync;
-use super::checkpoint;
 
 /// The most bytes of frames in one group.
 const GROUP_BYTES: usize = 4 << 20;
@@ -240,6 +240,10 @@ impl Appender {
             Ok(outcome) => outcome,
             Err(error) => return self.poison("a frame id could not be looked up", &error),
         };
+        if self.shared.is_poisoned() {
+            // The look at the disk has found a file gone.
+            return Err(());
+        }
         let gap = match self.stage_lifts(&mut batch, &mut commits, &lifts, now) {
             Ok(gap) => gap,
             Err(error) => return self.poison("the checkpoints could not be read", &error),
@@ -248,10 +252,8 @@ impl Appender {
         if group.closing {
             // The last record holds no frame: the next start could not tell damage to it from a
             // torn write, which it mends.
-            let closed = storage::StoreClosed {
-                end_offset: outcome.tail.end.get(),
-                closed_us: now.get(),
-            };
+            let closed =
+                storage::StoreClosed { end_offset: outcome.tail.end.get(), closed_us: now.get() };
             let family = self.shared.store.family(keys::META);
             batch.put_cf(family, keys::CLOSED, encode_value(&closed));
         }

@@ -1,6 +1,7 @@
 //! The handle to the log, and what handle, appender and readers share.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use super::config::{Config, Durability, Storage};
 use super::error::{AppendError, CommitError, OpenError, RemoveError};
 use super::gaps::{self, Floor, Gap, Gaps};
 use super::group::{Appended, append_gone, commit_gone, discard};
+use super::preflight::Files;
 use super::read::Reader;
 use super::store::Store;
 use super::{checkpoint, recover};
@@ -100,6 +102,8 @@ pub(super) struct Shared {
     gaps: Mutex<Gaps>,
     /// What the witness says, if this process has written it.
     pub(super) witnessed: Mutex<Option<Tail>>,
+    /// The newest file of RocksDB's log, when it was last looked for.
+    newest_log: Mutex<Option<(u64, PathBuf)>>,
     /// The destinations that are configured; none before the relay has said so.
     configured: Mutex<Option<BTreeSet<DestinationName>>>,
     pub(super) recovery: recover::RecoveryReport,
@@ -165,6 +169,7 @@ impl Shared {
             floor: watch::Sender::new(floor),
             gaps: Mutex::new(gaps),
             witnessed: Mutex::new(None),
+            newest_log: Mutex::new(None),
             configured: Mutex::new(None),
             recovery,
             metrics: Metrics {
@@ -291,7 +296,39 @@ impl Shared {
             self.metrics.free.set(free as f64);
         }
         *self.free_looked() = Some((now, free));
+        if on_disk && let Some(gone) = self.file_that_is_gone() {
+            let gone = gone.display();
+            tracing::error!(file = %gone, "was deleted while the log was open: what is written \
+                 now would not be found again, so the log takes nothing more");
+            self.poison(format!("{gone} was deleted while the log was open"));
+        }
         free
+    }
+
+    /// Files that are deleted stay writable for whoever has them open: frames would be answered,
+    /// and gone with the process.
+    fn file_that_is_gone(&self) -> Option<PathBuf> {
+        // What the disk does not say is not known to be gone.
+        let is_gone = |path: &Path| path.try_exists().is_ok_and(|exists| !exists);
+        let current = self.config.dir.join("CURRENT");
+        if is_gone(&current) {
+            return Some(current);
+        }
+        let mut newest = self.newest_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.as_ref().is_some_and(|(_, path)| !is_gone(path)) {
+            return None;
+        }
+        // RocksDB deletes a log file when a newer one has long taken its place.
+        let found = Files::list(&self.config.dir).ok()?.logs.pop();
+        match (&*newest, found) {
+            (Some((old, path)), found) if found.as_ref().is_none_or(|(new, _)| new <= old) => {
+                Some(path.clone())
+            }
+            (_, found) => {
+                *newest = found;
+                None
+            }
+        }
     }
 }
 
@@ -585,9 +622,7 @@ impl Wal {
         let orphans = all.into_iter().filter(|(name, _)| !self.is_configured(name));
         let orphans: Vec<_> = orphans
             .map(|(name, checkpoint)| {
-                let pins = |segment: &&SegmentInfo| {
-                    segment.frames.end > checkpoint.position.offset
-                };
+                let pins = |segment: &&SegmentInfo| segment.frames.end > checkpoint.position.offset;
                 let bytes = segments.iter().filter(pins).map(|segment| segment.bytes.get()).sum();
                 Orphan {
                     name,

@@ -154,10 +154,9 @@ fn rewrite(number: u64, path: &Path) -> Result<(), OpenError> {
         let records = rocks_log::salvage(File::open(path)?, number, io::BufWriter::new(&to))?;
         to.sync_all()?;
         // The damaged file is complete under one of its names at any moment.
-        std::fs::hard_link(path, &kept).or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(error),
-        })?;
+        if !kept.try_exists()? {
+            std::fs::hard_link(path, &kept)?;
+        }
         std::fs::rename(&fresh, path)?;
         Ok(records)
     };
@@ -200,16 +199,16 @@ fn exists(path: &Path) -> Result<Option<File>, OpenError> {
 }
 
 /// What is in the directory.
-struct Files {
+pub(super) struct Files {
     current: bool,
     /// RocksDB's log files with their numbers, the oldest first.
-    logs: Vec<(u64, PathBuf)>,
+    pub(super) logs: Vec<(u64, PathBuf)>,
     /// Files that hold data.
     data: Vec<PathBuf>,
 }
 
 impl Files {
-    fn list(dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn list(dir: &Path) -> Result<Self, OpenError> {
         let mut files = Self { current: false, logs: Vec::new(), data: Vec::new() };
         let entries = std::fs::read_dir(dir).map_err(|source| io_error(dir, source))?;
         for entry in entries {

@@ -85,7 +85,8 @@ impl Reader {
         let (start, until) = {
             let catalogue = self.shared.catalogue();
             let mut all = catalogue.sealed.iter().chain([&catalogue.active]);
-            let found = all.find(|segment| segment.end > segment.first && segment.last_received >= time);
+            let found =
+                all.find(|segment| segment.end > segment.first && segment.last_received >= time);
             match found {
                 Some(segment) if segment.first_received >= time => return Ok(segment.first),
                 Some(segment) => (segment.first, segment.end),

@@ -266,13 +266,16 @@ impl Surveyor {
     }
 }
 
+/// Gets whole logical records.
+type Keep<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
 /// Reads a file to its end. `number` is the file's; `keep` gets every whole logical record, the
 /// ones behind damage included, if it wants them.
 fn walk(
     mut file: impl Read,
     number: u64,
     content: Content,
-    mut keep: Option<&mut dyn FnMut(&[u8]) -> io::Result<()>>,
+    mut keep: Option<&mut Keep<'_>>,
 ) -> io::Result<Survey> {
     #[expect(clippy::cast_possible_truncation, reason = "a record holds the low half")]
     let number = number as u32;

@@ -8,8 +8,8 @@ use rocksdb::{ColumnFamily, DB, Env, WriteBatch};
 
 use crate::record::{ValueError, decode_value};
 
-use super::options::{self, Opening};
 use super::keys;
+use super::options::{self, Opening};
 
 /// The open database.
 pub(super) struct Store {

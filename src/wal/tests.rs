@@ -2,12 +2,16 @@
 
 mod answers;
 mod damage;
+mod failpoints;
+mod faults;
+mod full;
 mod in_force;
 mod model;
 mod poison;
 mod room;
 mod sweep;
 mod torn;
+mod weaker;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;

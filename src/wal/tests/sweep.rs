@@ -86,7 +86,10 @@ fn holds_data(path: &Path) -> bool {
     !(name.starts_with("LOG") || name.starts_with("OPTIONS") || name == "LOCK")
 }
 
-fn try_each(store: &Store, changes: impl Iterator<Item = (PathBuf, String, Vec<u8>)>) -> Vec<Outcome> {
+fn try_each(
+    store: &Store,
+    changes: impl Iterator<Item = (PathBuf, String, Vec<u8>)>,
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for (file, what, bytes) in changes {
         let copy_dir = tempfile::tempdir().unwrap();
@@ -138,7 +141,11 @@ fn every_cut_and_every_missing_file_costs_nothing_or_is_named() {
         let len = bytes.len();
         let lengths = (0..12).map(|part| len * part / 12).chain([len.saturating_sub(1)]);
         let cuts = lengths.map(|len| {
-            (path.clone(), format!("{name}: cut to {len} of {}", bytes.len()), bytes[..len].to_vec())
+            (
+                path.clone(),
+                format!("{name}: cut to {len} of {}", bytes.len()),
+                bytes[..len].to_vec(),
+            )
         });
         let zeros = (0..4).map(|part| {
             let mut changed = bytes.clone();

@@ -147,6 +147,8 @@ impl Window {
         }
         self.totals.dropped += rest;
         self.settled = self.settled.max(to);
+        // What begins here may have been settled before what is gone now.
+        self.reclaim();
         gone
     }
 

@@ -75,8 +75,8 @@ pub enum OpenError {
     },
     /// The log is shorter than it was seen to be.
     #[error(
-        "{path}: the log ends at offset {end}, but had come to {seen}: {} acknowledged frames are \
-         missing. Restore the directory from a copy, or run `forebay serve --recover` once: it \
+        "{path}: the log ends at offset {end}, but had come to {seen} when it was last looked at: \
+         at least {} acknowledged frames are missing, or files are. Restore the directory from a copy, or run `forebay serve --recover` once: it \
          counts what is missing as dropped, and goes on",
         .seen.since(*.end)
     )]

@@ -300,6 +300,8 @@ impl Shared {
             let gone = gone.display();
             tracing::error!(file = %gone, "was deleted while the log was open: what is written \
                  now would not be found again, so the log takes nothing more");
+            // As far as it had come: the next start has to miss what is gone.
+            self.witness(*self.tail.borrow());
             self.poison(format!("{gone} was deleted while the log was open"));
         }
         free

@@ -77,11 +77,11 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         }
         Storage::Disk => on_disk(&config)?,
     };
-    let (marker, created) = marker(&store)?;
     let seen = match config.storage {
         Storage::Memory => None,
         Storage::Disk => witness::read(&config.dir)?,
     };
+    let (marker, created) = marker(&store, seen.as_ref().filter(|_| !config.on_damage.recover))?;
     // A witness of another store says nothing about this one.
     let seen = seen.filter(|seen| seen.node == marker.node || created);
     let trim = get::<storage::TrimPoint>(&store, keys::META, keys::TRIM, "the trim point")?;
@@ -270,7 +270,10 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// The marker, made when the store is new.
-fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
+fn marker(
+    store: &Store,
+    seen: Option<&witness::Witness>,
+) -> Result<(storage::StoreMarker, bool), OpenError> {
     let path = || store.path().to_owned();
     let found = get::<storage::StoreMarker>(store, keys::META, keys::STORE, "the store marker")?;
     if let Some(marker) = found {
@@ -288,6 +291,11 @@ fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
         if !store.is_empty(family).map_err(|error| db_error(store.path(), error))? {
             return Err(OpenError::Foreign { path: path() });
         }
+    }
+    if let Some(seen) = seen {
+        // It was in use before, and what it held was in log files that are gone.
+        let (path, seen) = (path(), seen.end);
+        return Err(OpenError::WentBack { path, end: Offset::ZERO, seen });
     }
     let now = clock::unix_micros();
     let node = uuid::Uuid::new_v4().simple().to_string();

@@ -35,5 +35,7 @@ mod floors;
 mod golden;
 /// Full disks, held requests, memory.
 mod limits;
+/// What a start does about damage, and about a store that is in use.
+mod recovery;
 /// SIGKILL and SIGTERM under load.
 mod signals;

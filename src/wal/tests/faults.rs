@@ -14,7 +14,7 @@ fn small_disk(test: &str) -> Option<PathBuf> {
         return Some(dir.into());
     }
     let dir = tempfile::tempdir().unwrap();
-    let mount = "mount -t tmpfs -o size=48m none \"$FOREBAY_FAULT_TEST_DIR\" || exit 77; \
+    let mount = "mount -t tmpfs -o size=128m none \"$FOREBAY_FAULT_TEST_DIR\" || exit 77; \
                  exec \"$0\" \"$@\"";
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", mount])
@@ -62,7 +62,7 @@ async fn until_it_fails(wal: &Wal) -> (u64, AppendError) {
             Err(error) => return (number, error),
         }
     }
-    panic!("48 MB hold 250 MB");
+    panic!("128 MB hold 250 MB");
 }
 
 fn all_is_there(wal: &Wal, answered: u64) {
@@ -92,7 +92,7 @@ fn a_full_disk_takes_nothing_that_was_answered_and_is_over_when_there_is_space()
     if let Err(error) = Wal::open(large.clone()) {
         println!("still full: {error}");
     }
-    mount(&disk, "remount,size=200m");
+    mount(&disk, "remount,size=500m");
     let (wal, report) = Wal::open(large).unwrap();
     assert_eq!(report.given_up, []);
     all_is_there(&wal, answered);
@@ -107,12 +107,12 @@ fn a_reserve_is_kept_and_frames_are_taken_again_when_there_is_space() {
         return;
     };
     let reserved =
-        Config { segment_size: ByteSize::mib(8), min_free: ByteSize::mib(12), ..config(&disk) };
+        Config { segment_size: ByteSize::mib(8), min_free: ByteSize::mib(40), ..config(&disk) };
     let (wal, _) = Wal::open(reserved).unwrap();
     let (answered, error) = run(until_it_fails(&wal));
     assert_eq!((error, wal.status().poisoned), (AppendError::NoSpace, None));
     run(commit(&wal, "splunk", 1));
-    mount(&disk, "remount,size=200m");
+    mount(&disk, "remount,size=500m");
     let started = clock::instant();
     run(async {
         while append(&wal, frame(Some("next"), 1, &noise(answered))).await.is_err() {

@@ -66,6 +66,10 @@ pub(crate) struct Lab {
     /// Further tables.
     tables: &'static str,
     environment: Vec<(String, String)>,
+    /// Further arguments of the next start.
+    arguments: &'static [&'static str],
+    /// Another lab's data.
+    shared: Option<PathBuf>,
     /// What the simulated Logplex of this test sent.
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
@@ -84,6 +88,8 @@ impl Lab {
             wal_extra: "",
             tables: "",
             environment: Vec::new(),
+            arguments: &[],
+            shared: None,
             sent: Arc::default(),
             books: Vec::new(),
             process: None,
@@ -122,12 +128,27 @@ impl Lab {
         self.environment = variables;
     }
 
+    /// Further arguments of the next start.
+    pub(crate) const fn arguments(&mut self, arguments: &'static [&'static str]) {
+        self.arguments = arguments;
+    }
+
+    /// Other destinations, from the next start on.
+    pub(crate) fn destinations(&mut self, destinations: Vec<Destination>) {
+        self.destinations = destinations;
+    }
+
+    /// Uses another lab's data directory.
+    pub(crate) fn share_data_dir(&mut self, other: &Self) {
+        self.shared = Some(other.data_dir());
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.shared.clone().unwrap_or_else(|| self.path().join("data"))
     }
 
     fn log_file(&self) -> PathBuf {
@@ -197,6 +218,7 @@ impl Lab {
         assert!(self.process.is_none(), "one at a time");
         let config = self.config_file();
         let mut command = command(&["serve", "--config", config.to_str().unwrap()]);
+        command.args(self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let started = Process::start(command, &self.path().join("stdout"), &self.log_file());
         self.process = Some(started);

@@ -16,8 +16,8 @@ pub struct Config {
     /// The log takes no more frames when it holds this much (`wal.max_size`).
     pub max_size: ByteSize,
     /// The log takes no more frames when the file system has less than this free
-    /// (`wal.min_free`). Has to stay above twice RocksDB's write buffer: RocksDB only resumes
-    /// after a full disk when about one write buffer is free.
+    /// (`wal.min_free`). Has to stay above all of RocksDB's write buffers, 128 MiB: what is in its
+    /// log is still to be written to table files when the last frame has been taken.
     pub min_free: ByteSize,
     /// How long delivered frames are kept for replays (`wal.retention`).
     pub retention: Duration,

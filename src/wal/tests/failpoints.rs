@@ -196,7 +196,7 @@ mod with_the_feature {
     fn a_kill_while_the_oldest_segment_goes_keeps_the_books() {
         for place in ["wal::lift::committed", "wal::trim::before", "wal::trim::committed"] {
             let full = |config: &mut Config| {
-                config.max_size = ByteSize::bytes(9000);
+                config.max_size = ByteSize::bytes(10_500);
                 config.when_full = WhenFull::DropOldest;
             };
             let scene = scene(full);

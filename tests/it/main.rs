@@ -45,6 +45,8 @@ mod operate;
 mod ops_files;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
+/// What a start does about damage, and about a store that is in use.
+mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
 /// Restarts with an inherited socket, and what the service manager is told.

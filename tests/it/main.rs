@@ -35,5 +35,7 @@ mod floors;
 mod golden;
 /// Full disks, held requests, memory.
 mod limits;
+/// The power goes, on a disk that forgets what was not synced.
+mod power;
 /// SIGKILL and SIGTERM under load.
 mod signals;

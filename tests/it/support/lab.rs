@@ -66,17 +66,22 @@ pub(crate) struct Lab {
     /// Further tables.
     tables: &'static str,
     environment: Vec<(String, String)>,
+    data_dir: PathBuf,
     /// What the simulated Logplex of this test sent.
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
     books: Vec<Arc<HecLedger>>,
     process: Option<Process>,
+    /// How often it had said that it is ready before the latest launch.
+    was_ready: usize,
 }
 
 impl Lab {
     pub(crate) fn new(destinations: Vec<Destination>) -> Self {
+        let dir = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
         Self {
-            dir: tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap(),
+            data_dir: dir.path().join("data"),
+            dir,
             ingest: Port::free(),
             admin: Port::free(),
             destinations,
@@ -87,6 +92,7 @@ impl Lab {
             sent: Arc::default(),
             books: Vec::new(),
             process: None,
+            was_ready: 0,
         }
     }
 
@@ -104,6 +110,12 @@ impl Lab {
 
     pub(crate) const fn wal(mut self, extra: &'static str) -> Self {
         self.wal_extra = extra;
+        self
+    }
+
+    /// Puts the data directory somewhere else.
+    pub(crate) fn data_at(mut self, dir: PathBuf) -> Self {
+        self.data_dir = dir;
         self
     }
 
@@ -127,7 +139,7 @@ impl Lab {
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.data_dir.clone()
     }
 
     fn log_file(&self) -> PathBuf {
@@ -179,22 +191,27 @@ impl Lab {
     /// Starts the process and waits until it says that it is ready.
     pub(crate) async fn start(&mut self) {
         self.launch();
-        let before = self.log().lines().filter_map(ready).count();
-        let mut heard = None;
         eventually(SOON, "forebay says that it is ready", async || {
             let ended = self.process().ended();
             assert_eq!(ended, None, "forebay ends before it is ready");
-            heard = self.log().lines().filter_map(ready).nth(before);
-            heard.is_some()
+            self.is_ready()
         })
         .await;
+    }
+
+    /// Whether it has said, since its launch, that it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let log = self.log();
+        let Some(heard) = log.lines().filter_map(ready).nth(self.was_ready) else { return false };
         let expected = (self.ingest.address().to_string(), self.admin.address().to_string());
-        assert_eq!(heard.unwrap(), expected);
+        assert_eq!(heard, expected);
+        true
     }
 
     /// Starts the process.
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "one at a time");
+        self.was_ready = self.log().lines().filter_map(ready).count();
         let config = self.config_file();
         let mut command = command(&["serve", "--config", config.to_str().unwrap()]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -234,6 +251,12 @@ impl Lab {
 
     pub(crate) async fn status(&self) -> Value {
         serde_json::from_str(&self.get("/v1/status").await.unwrap().body).unwrap()
+    }
+
+    /// Waits until a part of the status is another than now.
+    pub(crate) async fn moves(&self, what: &str, part: impl Fn(&Value) -> &Value) {
+        let before = part(&self.status().await).clone();
+        eventually(SOON, what, async || *part(&self.status().await) != before).await;
     }
 
     pub(crate) async fn books(&self, destination: &str) -> Books {

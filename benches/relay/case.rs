@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use forebay::clock;
+
 use super::children::{Hec, Logplex, NOW_AND_THEN, Running, within};
 use super::figures::{Figures, median};
 use super::options::{Options, Relay};
@@ -30,7 +32,7 @@ pub(super) struct Case {
 }
 
 /// How long a relay may take to deliver what is left when nothing more comes.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(300);
 
 const fn peak(connections: u32, messages: u32) -> Case {
     Case { connections, messages, gzip: false, destinations: 1, load: Load::Peak }
@@ -94,9 +96,9 @@ impl Case {
             hec.go();
         }
         let id = running.id();
-        let (used, taken) = (Used::of(id), hec.taken());
+        let (used, taken, start) = (Used::of(id), hec.taken(), clock::instant());
         let sent = Logplex::start(options, relay, shape, Some(options.seconds()), rate).end().await;
-        let delivered = hec.taken().indexed - taken.indexed;
+        let (delivered, time) = (hec.taken().indexed - taken.indexed, start.elapsed());
         let copies = u64::from(self.destinations);
         let all = taken.indexed + (before + sent.messages) * copies;
         let drained = within(DRAIN, NOW_AND_THEN, || hec.taken().acknowledged >= all).await;
@@ -113,7 +115,7 @@ impl Case {
         let million = messages as f64 / 1e6;
         Figures {
             accepted: sent.messages as f64 / sent.seconds,
-            delivered: delivered as f64 / copies as f64 / sent.seconds,
+            delivered: delivered as f64 / copies as f64 / time.as_secs_f64(),
             latency: [sent.p50, sent.p99, sent.p999, sent.max],
             cpu: used.cpu / million,
             memory: peak_memory as f64 / 1e6,
@@ -174,7 +176,7 @@ pub(super) struct Peaks {
 impl Peaks {
     pub(super) fn note(&mut self, case: &Case, relay: &Relay, figures: &Figures) {
         if !case.gzip && case.destinations == 1 {
-            let key = (relay.name().to_owned(), case.connections, case.messages);
+            let key = (relay.name(), case.connections, case.messages);
             self.accepted.entry(key).or_default().push(figures.accepted);
         }
     }
@@ -187,7 +189,7 @@ impl Peaks {
 
     /// None when the peak was not measured.
     fn half(&self, case: &Case, relay: &Relay) -> Option<f64> {
-        let key = (relay.name().to_owned(), case.connections, case.messages);
+        let key = (relay.name(), case.connections, case.messages);
         Some(median(self.accepted.get(&key)?) / 2.0)
     }
 }

@@ -18,6 +18,7 @@ use super::roles::{PASSWORD, Sent, TOKEN, Taken, USER};
 
 /// How often something is asked that costs those who are measured.
 pub(super) const NOW_AND_THEN: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(5);
 const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Waits until `condition` holds; false when it does not in time.
@@ -115,7 +116,7 @@ impl Logplex {
     ) -> Self {
         let path = match relay {
             Relay::Forebay => "/logs",
-            Relay::Peer(_) => &options.peer_path,
+            Relay::Peer(..) => &options.peer_path,
         };
         let mut args = vec!["logplex".to_owned(), options.ingest.to_string()];
         let mut add = |name: &str, value: String| args.extend([format!("--{name}"), value]);
@@ -135,8 +136,7 @@ impl Logplex {
     pub(super) async fn end(mut self) -> Sent {
         self.0.input = None;
         let child = &mut self.0.child;
-        within(Duration::from_secs(3600), NOW_AND_THEN, || child.try_wait().unwrap().is_some())
-            .await;
+        within(Duration::from_secs(3600), SOON, || child.try_wait().unwrap().is_some()).await;
         self.0.hear()
     }
 }
@@ -166,7 +166,7 @@ impl Running {
                 command.arg("serve").arg("--config").arg(file);
                 command
             }
-            Relay::Peer(peer) => {
+            Relay::Peer(peer, _) => {
                 let mut command = Command::new("sh");
                 // The shell becomes the relay, so that the process is the relay's.
                 command.arg("-c").arg(format!("exec {peer}")).current_dir(dir);

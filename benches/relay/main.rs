@@ -79,7 +79,7 @@ async fn measure(options: &Options) {
                 if case.load == Load::Peak {
                     peaks.note(&case, relay, &figures);
                 }
-                table.add(&case, relay.name(), figures);
+                table.add(&case, &relay.name(), figures);
             }
         }
     }

@@ -94,18 +94,18 @@ pub(super) struct LogplexRole {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Relay {
     Forebay,
-    /// By its command.
-    Peer(String),
+    /// By its command, and its number among the peers.
+    Peer(String, usize),
 }
 
 impl Relay {
     /// Short, for a table: a command's first word, without its directory.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> String {
         match self {
-            Self::Forebay => "forebay",
-            Self::Peer(command) => {
+            Self::Forebay => "forebay".to_owned(),
+            Self::Peer(command, number) => {
                 let word = command.split_whitespace().next().unwrap_or_default();
-                word.rsplit('/').next().unwrap_or(word)
+                format!("{} (peer {number})", word.rsplit('/').next().unwrap_or(word))
             }
         }
     }
@@ -126,7 +126,8 @@ impl Options {
     }
 
     pub(super) fn relays(&self) -> Vec<Relay> {
-        let peers = self.peer.iter().cloned().map(Relay::Peer);
+        let peers = self.peer.iter().cloned().zip(1..);
+        let peers = peers.map(|(command, number)| Relay::Peer(command, number));
         [Relay::Forebay].into_iter().chain(peers).collect()
     }
 

@@ -2,7 +2,7 @@
 //! any moment, in the middle of a write, a sync, a rename, of a start.
 //!
 //! `FOREBAY_POWER_CUTS` is how often (120), `FOREBAY_POWER_SEED` what the choices are made from;
-//! a test prints its seeds.
+//! a test prints its seed.
 
 mod disk;
 mod kernel;
@@ -14,7 +14,9 @@ use fastrand::Rng;
 use forebay::simulate::ledger::{Audit, audit};
 
 use crate::support::usual_ack;
-use crate::support::{Hec, Lab, SOON, Sending, eventually, from_environment, measured, number};
+use crate::support::{
+    Frame, Hec, Lab, SOON, Sending, eventually, from_environment, measured, number,
+};
 use disk::{Cut, Disk};
 use mount::{Class, PowerDisk, Trigger};
 
@@ -26,7 +28,12 @@ const BATCHES: &str = "window = 16\n[destination.batch]\nmax_events = 200\nlinge
 /// Over both tests that count them.
 const CUTS: u64 = 120;
 /// Cuts that one store goes through.
-const CUTS_A_SEED: u64 = 20;
+const CUTS_A_STORE: u64 = 20;
+
+/// Stores whose first start is cut.
+const FIRST_STARTS: u64 = 30;
+/// Of the disk, in a first start, less than there are.
+const OPERATIONS: u32 = 100;
 
 /// How a start ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,20 +197,25 @@ impl Rig {
     }
 }
 
+/// What the choices are made from.
+fn seed() -> u64 {
+    let seed = from_environment("FOREBAY_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("FOREBAY_POWER_SEED={seed}");
+    seed
+}
+
 /// Many stores, each through many cuts.
 async fn cut_again_and_again(cut: Cut) {
     let cuts = from_environment("FOREBAY_POWER_CUTS").unwrap_or(CUTS).div_ceil(2);
-    let first = from_environment("FOREBAY_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let first = seed();
     let (mut seen, mut done, mut accepted, mut duplicates) = (Seen::default(), 0, 0, 0);
-    for number in 0..cuts.div_ceil(CUTS_A_SEED) {
-        let seed = first.wrapping_add(number);
-        eprintln!("FOREBAY_POWER_SEED={seed}");
-        let Some(mut rig) = Rig::new(Hec::usual(), cut, seed) else { return };
+    for number in 0..cuts.div_ceil(CUTS_A_STORE) {
+        let Some(mut rig) = Rig::new(Hec::usual(), cut, first.wrapping_add(number)) else { return };
         let sending = rig.load();
-        for life in 0..CUTS_A_SEED.min(cuts - done) {
+        for life in 0..CUTS_A_STORE.min(cuts - done) {
             rig.live(&sending, &mut seen, life % 2 == 1).await;
         }
-        done += CUTS_A_SEED.min(cuts - done);
+        done += CUTS_A_STORE.min(cuts - done);
         let found = rig.settle(sending, &mut seen).await;
         accepted += found.accepted_messages;
         duplicates += found.duplicates;
@@ -233,12 +245,34 @@ async fn what_was_answered_survives_a_disk_that_keeps_random_pages() {
     cut_again_and_again(Cut::Random).await;
 }
 
+/// A store that is being made when the power goes is made by the next start.
+#[tokio::test]
+async fn a_cut_in_the_first_start_leaves_what_can_be_started() {
+    let seed = seed();
+    let (mut seen, mut chance) = (Seen::default(), Rng::with_seed(seed));
+    for number in 0..FIRST_STARTS {
+        let cut = if number % 2 == 0 { Cut::Plain } else { Cut::Random };
+        let Some(mut rig) = Rig::new(Hec::down(usual_ack()), cut, chance.u64(..)) else { return };
+        rig.disk.arm(Trigger { class: Class::Any, after: chance.u32(..OPERATIONS) });
+        if rig.start().await == Start::Cut {
+            seen.in_start += 1;
+        }
+        rig.disk.cut();
+        eprintln!("power cut {}", rig.disk.cut_at());
+        rig.fall();
+        assert_eq!(rig.rise(&mut seen).await, Start::Ready);
+        assert_eq!(rig.lab.post(&Frame::new("01", &["taken"])).await, 200);
+    }
+    assert!(seen.in_start * 4 > FIRST_STARTS, "the cuts hit the start: {seen:?}");
+    measured("cuts in a first start", seen.in_start);
+    measured("starts that refused a torn end", seen.refused);
+}
+
 /// The test of the tests above: on a disk that answers a sync and does not do it, they find loss.
 #[tokio::test]
 async fn a_disk_that_lies_about_syncs_is_found_out() {
-    let seed = from_environment("FOREBAY_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
     // Down, so that nothing is delivered before the cut.
-    let Some(mut rig) = Rig::new(Hec::down(usual_ack()), Cut::Plain, seed) else { return };
+    let Some(mut rig) = Rig::new(Hec::down(usual_ack()), Cut::Plain, 0) else { return };
     assert_eq!(rig.start().await, Start::Ready);
     let sending = rig.load();
     sending.accepted(20).await;

@@ -25,7 +25,10 @@ use crate::telemetry::Metrics;
 use crate::wal::Wal;
 
 pub use config::Config;
-pub use status::{Books, DestinationStatus, EndpointStatus, LogStatus, Status};
+pub use status::{
+    Books, DestinationStatus, EndpointStatus, GapStatus, LogStatus, OrphanStatus, RecoveryStatus,
+    Status, TornStatus,
+};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

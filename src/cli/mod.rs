@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
+use crate::wal::OnDamage;
 
 use args::{Args, Command, SimulateCommand};
 
@@ -37,7 +38,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         return Exit::Usage;
     }
     match args.command {
-        Command::Serve { config } => serve::serve(&config),
+        Command::Serve { config, recover, skip_damaged } => {
+            serve::serve(&config, OnDamage { recover, skip_damaged })
+        }
         Command::Check { config } => serve::check(&config),
         Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
         Command::Simulate(SimulateCommand::Hec(args)) => runtime(|stop| simulate::hec(args, stop)),

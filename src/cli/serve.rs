@@ -8,6 +8,7 @@ use crate::admin::Phase;
 use crate::app::{Exit, Relay};
 use crate::config::{Config, Loaded};
 use crate::telemetry::Metrics;
+use crate::wal::OnDamage;
 
 use super::{limits, output, runtime};
 
@@ -43,11 +44,12 @@ pub(super) fn check(path: &Path) -> Exit {
     }
 }
 
-pub(super) fn serve(path: &Path) -> Exit {
-    let config = match load(path) {
+pub(super) fn serve(path: &Path, on_damage: OnDamage) -> Exit {
+    let mut config = match load(path) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
+    config.wal.on_damage = on_damage;
     limits::raise_open_files(config.ingest.max_connections);
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,

@@ -17,7 +17,7 @@ use crate::support::usual_ack;
 use crate::support::{
     Frame, Hec, Lab, SOON, Sending, eventually, from_environment, measured, number,
 };
-use disk::{Cut, Disk};
+use disk::Cut;
 use mount::{Class, PowerDisk, Trigger};
 
 /// Small segments in a log that is soon full, so that segments roll and are dropped all the time,
@@ -41,8 +41,6 @@ enum Start {
     Ready,
     /// The power went first.
     Cut,
-    /// The log is not opened, and the exit code says so.
-    Refused,
 }
 
 /// A relay on a disk with a switch. The fields go in this order: the process before its disk.
@@ -50,8 +48,6 @@ struct Rig {
     lab: Lab,
     hec: Hec,
     disk: PowerDisk,
-    /// The disk as it was when the power was cut the last time.
-    frozen: Option<Disk>,
     chance: Rng,
     cut: Cut,
 }
@@ -62,8 +58,8 @@ struct Seen {
     in_start: u64,
     /// With something that was not synced.
     unsynced: u64,
-    /// Starts that refused what was left.
-    refused: u64,
+    /// Last records of RocksDB's log that were torn, and cut off by the next start.
+    torn: u64,
     dropped_segments: u64,
 }
 
@@ -71,7 +67,7 @@ impl Rig {
     fn new(hec: Hec, cut: Cut, seed: u64) -> Option<Self> {
         let disk = PowerDisk::new()?;
         let lab = Lab::with(&hec, BATCHES).wal(LOG).data_at(disk.data_dir());
-        Some(Self { lab, hec, disk, frozen: None, chance: Rng::with_seed(seed), cut })
+        Some(Self { lab, hec, disk, chance: Rng::with_seed(seed), cut })
     }
 
     fn load(&self) -> Sending {
@@ -93,10 +89,9 @@ impl Rig {
             } else if self.lab.is_ready() {
                 Some(Start::Ready)
             } else {
-                self.lab.process().ended().map(|ended| {
-                    assert_eq!(ended.code(), Some(74), "the end of a start");
-                    Start::Refused
-                })
+                let ended = self.lab.process().ended();
+                assert_eq!(ended, None, "the relay does not open what is left");
+                None
             };
             start.is_some()
         })
@@ -119,31 +114,13 @@ impl Rig {
         self.disk.let_go();
         self.lab.kill();
         self.disk.restore(&frozen, self.cut, &mut self.chance);
-        self.frozen = Some(frozen);
-    }
-
-    /// Starts the relay on what is left. What a random cut leaves may be refused, since RocksDB
-    /// cannot tell a torn end from damage; but never what was synced, without the rest.
-    async fn rise(&mut self, seen: &mut Seen) -> Start {
-        let start = self.start().await;
-        if start != Start::Refused {
-            return start;
-        }
-        let log = self.lab.log();
-        let why = log.lines().last().unwrap_or_default();
-        assert!(self.cut == Cut::Random && why.contains("Corruption"), "refused: {why}");
-        eprintln!("refused: {why}");
-        seen.refused += 1;
-        self.lab.kill();
-        let frozen = self.frozen.take().expect("only a cut leaves something to refuse");
-        self.disk.restore(&frozen, Cut::Plain, &mut self.chance);
-        self.start().await
     }
 
     /// Somewhere in the next moments, in any kind of operation. Returns after how many frames the
     /// power goes at the latest.
     fn arm(&mut self) -> u64 {
-        let class = self.chance.choice(Class::ALL).unwrap();
+        let tear = self.cut == Cut::Random && self.chance.bool();
+        let class = if tear { Class::Log } else { self.chance.choice(Class::ALL).unwrap() };
         // A group is a write and a sync of the log. The other files change in a start, when a
         // memtable is flushed, and when segments are dropped.
         let (most, frames) = match class {
@@ -151,14 +128,16 @@ impl Rig {
             Class::Any => (120, 250),
             Class::Manifest | Class::Table | Class::Names => (12, 600),
         };
-        self.disk.arm(Trigger { class, after: self.chance.u32(..most) });
+        let at_sync = tear || self.chance.u8(..4) == 0;
+        let most = if at_sync { most / 3 } else { most };
+        self.disk.arm(Trigger { class, at_sync, after: self.chance.u32(..most) });
         self.chance.u64(20..frames)
     }
 
     /// One life of the relay, from its start to the cut.
     async fn live(&mut self, sending: &Sending, seen: &mut Seen, cut_in_start: bool) {
         let mut most = if cut_in_start { self.arm() } else { 0 };
-        if self.rise(seen).await == Start::Cut {
+        if self.start().await == Start::Cut {
             seen.in_start += 1;
         } else {
             if !cut_in_start {
@@ -184,13 +163,16 @@ impl Rig {
 
     /// Everything accepted arrives, once there is power for good.
     async fn settle(&mut self, sending: Sending, seen: &mut Seen) -> Audit {
-        assert_eq!(self.rise(seen).await, Start::Ready);
+        assert_eq!(self.start().await, Start::Ready);
         sending.accepted(50).await;
         sending.connected(8).await;
         sending.stop().await;
         self.lab.drained(Duration::from_secs(60)).await;
-        seen.dropped_segments +=
-            self.lab.log().lines().filter(|line| line.contains("segments dropped")).count() as u64;
+        for line in self.lab.log().lines() {
+            let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+            seen.dropped_segments += u64::from(line["message"] == "segments dropped");
+            seen.torn += line["torn"].as_u64().unwrap_or_default();
+        }
         let found = self.lab.audit(&self.hec);
         self.lab.stop().await;
         found
@@ -222,12 +204,13 @@ async fn cut_again_and_again(cut: Cut) {
     }
     assert!(seen.unsynced * 4 > done, "the cuts hit something: {seen:?}");
     assert!(seen.dropped_segments > 0, "segments roll and go: {seen:?}");
+    assert!(cut == Cut::Plain || seen.torn > 0, "records are torn: {seen:?}");
     // As for a kill: the window, and what was settled since the last checkpoint.
     assert!(duplicates <= done * 2 * 16 * 200, "{duplicates} duplicates");
     measured("power cuts", done);
     measured("of them in a start", seen.in_start);
     measured("of them with something not synced", seen.unsynced);
-    measured("starts that refused a torn end", seen.refused);
+    measured("torn last records", seen.torn);
     measured("messages accepted", accepted);
     measured("drops of segments", seen.dropped_segments);
     measured("duplicates a cut", duplicates / done);
@@ -253,19 +236,22 @@ async fn a_cut_in_the_first_start_leaves_what_can_be_started() {
     for number in 0..FIRST_STARTS {
         let cut = if number % 2 == 0 { Cut::Plain } else { Cut::Random };
         let Some(mut rig) = Rig::new(Hec::down(usual_ack()), cut, chance.u64(..)) else { return };
-        rig.disk.arm(Trigger { class: Class::Any, after: chance.u32(..OPERATIONS) });
+        rig.disk.arm(Trigger {
+            class: Class::Any,
+            at_sync: false,
+            after: chance.u32(..OPERATIONS),
+        });
         if rig.start().await == Start::Cut {
             seen.in_start += 1;
         }
         rig.disk.cut();
         eprintln!("power cut {}", rig.disk.cut_at());
         rig.fall();
-        assert_eq!(rig.rise(&mut seen).await, Start::Ready);
+        assert_eq!(rig.start().await, Start::Ready);
         assert_eq!(rig.lab.post(&Frame::new("01", &["taken"])).await, 200);
     }
     assert!(seen.in_start * 4 > FIRST_STARTS, "the cuts hit the start: {seen:?}");
     measured("cuts in a first start", seen.in_start);
-    measured("starts that refused a torn end", seen.refused);
 }
 
 /// The test of the tests above: on a disk that answers a sync and does not do it, they find loss.

@@ -48,7 +48,9 @@ impl Class {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trigger {
     pub(super) class: Class,
-    /// Operations of that class that still happen.
+    /// Only before a sync: something is written, and nothing of it is certain.
+    pub(super) at_sync: bool,
+    /// Such operations that still happen.
     pub(super) after: u32,
 }
 
@@ -109,7 +111,8 @@ impl Shared {
         let mut state = self.powered()?;
         if let Some(trigger) = state.trigger {
             let class = class(&state.disk);
-            if trigger.class == Class::Any || trigger.class == class {
+            let meant = trigger.class == Class::Any || trigger.class == class;
+            if meant && (!trigger.at_sync || what.starts_with("fsync")) {
                 match trigger.after.checked_sub(1) {
                     Some(after) => state.trigger = Some(Trigger { after, ..trigger }),
                     None => {

@@ -4,9 +4,11 @@ mod args;
 mod demo;
 mod limits;
 mod output;
+mod probe;
 mod serve;
 mod signals;
 mod simulate;
+mod simulate_hec;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -41,9 +43,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Serve { config, recover, skip_damaged } => {
             serve::serve(&config, OnDamage { recover, skip_damaged })
         }
-        Command::Check { config } => serve::check(&config),
+        Command::Check { config, probe: false, .. } => serve::check(&config),
+        Command::Check { config, probe: true, json, probe_wait } => {
+            serve::probe(&config, json, probe_wait)
+        }
         Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
-        Command::Simulate(SimulateCommand::Hec(args)) => runtime(|stop| simulate::hec(args, stop)),
+        Command::Simulate(SimulateCommand::Hec(args)) => {
+            runtime(|stop| simulate_hec::hec(*args, stop))
+        }
         Command::Simulate(SimulateCommand::Logplex(args)) => {
             runtime(|stop| simulate::logplex(args, stop))
         }

@@ -43,6 +43,8 @@ mod limits;
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
 mod ops_files;
+/// The power goes, on a disk that forgets what was not synced.
+mod power;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
 /// What a start does about damage, and about a store that is in use.

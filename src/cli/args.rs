@@ -15,7 +15,7 @@ use crate::types::ByteSize;
 
 use super::drain::AddArgs;
 use super::manual::ManArgs;
-use super::status::{LogLevelArgs, ShowArgs};
+use super::status::{LogLevelArgs, RemoveArgs, ShowArgs};
 use super::top::TopArgs;
 use super::wal::WalCommand;
 
@@ -96,6 +96,9 @@ pub(super) enum Command {
 pub(super) enum CursorCommand {
     /// List them, with those of destinations that are no longer configured.
     List(ShowArgs),
+    /// Remove the cursor of a destination that is no longer configured. What only this cursor has
+    /// kept is given up for good.
+    Remove(RemoveArgs),
 }
 
 #[derive(Debug, Subcommand)]

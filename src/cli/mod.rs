@@ -65,6 +65,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Status(args) => runtime(|_, _| status::status(args)),
         Command::Top(args) => runtime(|stop, _| top::top(args, stop)),
         Command::Cursor(CursorCommand::List(args)) => runtime(|_, _| status::cursors(args)),
+        Command::Cursor(CursorCommand::Remove(args)) => runtime(|_, _| status::remove_cursor(args)),
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
         Command::Wal(command) => wal::run(command),

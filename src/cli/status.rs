@@ -1,10 +1,11 @@
-//! `forebay status`, `forebay cursor list`, `forebay drain list`, `forebay log-level`: what the
-//! relay that runs says.
+//! `forebay status`, `forebay cursor`, `forebay drain list`, `forebay log-level`: what the relay
+//! that runs says, and the few things it lets go of or changes.
 
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::app::Exit;
+use crate::types::DestinationName;
 
 use super::client::{AdminArgs, Client, Failure};
 use super::human;
@@ -17,6 +18,14 @@ pub(super) struct ShowArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct RemoveArgs {
+    /// The destination, as `forebay cursor list` names it.
+    name: String,
+    #[command(flatten)]
+    show: ShowArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -158,6 +167,24 @@ fn print_destination(destination: &Value) {
 
 pub(super) async fn cursors(args: ShowArgs) -> Exit {
     ended(show(args, "/v1/cursors", |_, cursors| print_cursors(cursors)).await)
+}
+
+pub(super) async fn remove_cursor(args: RemoveArgs) -> Exit {
+    ended(remove(args.show, &args.name).await)
+}
+
+async fn remove(args: ShowArgs, name: &str) -> Result<(), Failure> {
+    // It becomes a part of a path.
+    DestinationName::new(name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let client = Client::new(args.admin)?;
+    let path = format!("/v1/cursors/{name}");
+    let removed: Value = client.change(Method::DELETE, &path, None).await?;
+    if args.json {
+        output::json(&removed);
+    } else {
+        output::line(&format!("removed the cursor of {}", text(&removed, "removed")));
+    }
+    Ok(())
 }
 
 fn print_cursors(cursors: &Value) {

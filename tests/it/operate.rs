@@ -88,14 +88,18 @@ async fn the_state_is_shown_to_people_and_to_programs() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_no_destination_has_is_shown_as_orphaned() {
+async fn a_cursor_that_no_destination_has_is_shown_as_orphaned_and_can_be_removed() {
     let hec = Hec::usual();
     let mut lab = Lab::with(&hec, "");
     lab.start().await;
     assert_eq!(lab.post(&Frame::new("01", &["one"])).await, 200);
     lab.drained(SOON).await;
     lab.stop().await;
+    let token_file = lab.path().join("admin-token");
+    fs::write(&token_file, "adm1n-t0ken-2f9c").unwrap();
+    fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600)).unwrap();
     let config = lab.config().replace("name = \"splunk\"", "name = \"successor\"");
+    let config = format!("{config}token_file = \"{}\"\n", token_file.display());
     let relay = Relay::start(lab.path(), &config).await;
     let cursors = relay.ask(&["cursor", "list", "--json"]).json();
     let states: Vec<_> = cursors
@@ -110,6 +114,22 @@ async fn a_cursor_that_no_destination_has_is_shown_as_orphaned() {
         shown.lines().any(|line| line.starts_with("splunk") && line.contains("orphaned")),
         "{shown}"
     );
+
+    // What is in use stays; what nobody knows is said; what is orphaned goes.
+    for (name, word) in [("successor", "is configured"), ("splnk", "there is no cursor")] {
+        let ran = relay.ask(&["cursor", "remove", name]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains(word), "{ran:?}");
+    }
+    let ran = relay.ask(&["cursor", "remove", "splunk"]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "removed the cursor of splunk\n"),
+        "{ran:?}"
+    );
+    let cursors = relay.ask(&["cursor", "list", "--json"]).json();
+    let names: Vec<_> = cursors.as_array().unwrap().iter().map(|cursor| &cursor["name"]).collect();
+    assert_eq!(names, ["successor"]);
     relay.stop().await;
 }
 

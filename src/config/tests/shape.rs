@@ -82,17 +82,6 @@ fn values_that_come_later() {
 }
 
 #[test]
-fn keys_that_come_later() {
-    check(
-        with_minimal,
-        &[(
-            "[wal]\nwhen_full = \"drop_oldest\"",
-            "2: wal.when_full: \"drop_oldest\" is not yet supported: it comes with the dropping of old frames; write \"hold\"",
-        )],
-    );
-}
-
-#[test]
 fn text_that_is_no_toml() {
     let found = with_minimal("[ingest]\nlisten = 127.0.0.1:8080\nmax_body = 8MiB");
     let fix = "; texts, sizes and durations stand in quotes, each key on a line of its own";

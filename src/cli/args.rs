@@ -12,6 +12,8 @@ use crate::simulate::hec::{FaultKind, Poison, PoisonCode, share_of};
 use crate::telemetry::LogFormat;
 use crate::types::ByteSize;
 
+use super::import::ImportArgs;
+
 /// Moves Heroku logs into Splunk without losing one.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -53,10 +55,21 @@ pub(super) enum Command {
     /// Play one end of the relay.
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    /// Turn the configuration of another program into one of forebay.
+    #[command(subcommand)]
+    Import(ImportCommand),
 }
 
 /// Where the package installs the configuration.
 const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// Print the forebay configuration for what flows from heroku_logs to splunk_hec_logs in
+    /// Vector. Exits with 0 when all of it was taken over, 1 when standard error says what was
+    /// not, and 78 when there is nothing to import.
+    Vector(ImportArgs),
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SimulateCommand {

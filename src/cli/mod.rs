@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod import;
 mod limits;
 mod output;
 mod probe;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
 
-use args::{Args, Command, SimulateCommand};
+use args::{Args, Command, ImportCommand, SimulateCommand};
 use signals::Hangup;
 
 /// Runs the command that the arguments name.
@@ -46,6 +47,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
             serve::probe(&config, json, probe_wait)
         }
         Command::Demo(args) => runtime(|stop, _| demo::demo(args, stop)),
+        Command::Import(ImportCommand::Vector(args)) => import::vector(&args),
         Command::Simulate(SimulateCommand::Hec(args)) => {
             runtime(|stop, _| simulate_hec::hec(*args, stop))
         }

@@ -37,6 +37,8 @@ mod golden;
 mod guarantees;
 /// Ten thousand idle connections.
 mod idle;
+/// `forebay import vector`, and the relay that comes of it.
+mod import;
 /// Full disks, held requests, memory.
 mod limits;
 /// `forebay check --probe`, against a collector with each fault.

@@ -43,6 +43,8 @@ mod idle;
 mod import;
 /// Full disks, held requests, memory.
 mod limits;
+/// The Debian package.
+mod package;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
 /// SIGHUP: what changes without a restart, and what is refused.

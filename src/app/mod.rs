@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Phase, View};
+use crate::admin::{Admin, Listen, Phase, View};
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::sink::{Ended, Sink, SinkError, SinkHandle};
@@ -147,7 +147,7 @@ impl Relay {
         let handle = ingest.handle();
         reloader.hook(move |config| handle.reload(config.ingest.live.clone()));
         reloader.hook(|config| {
-            telemetry::set_filter(&config.log_level);
+            telemetry::configured_filter(&config.log_level);
         });
         let names = Arc::clone(&handles);
         reloader.hook(move |config| names_of_drains(config, &names));
@@ -182,11 +182,9 @@ impl Relay {
     }
 
     /// Where admin listens.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+    #[must_use]
+    pub const fn admin_listen(&self) -> &Listen {
+        self.admin.listen()
     }
 
     /// What can be looked at while the relay runs.

@@ -6,13 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::parse_duration;
 use crate::simulate::hec::{FaultKind, Poison, PoisonCode, share_of};
 use crate::telemetry::LogFormat;
 use crate::types::ByteSize;
 
+use super::drain::AddArgs;
 use super::import::ImportArgs;
+use super::manual::ManArgs;
+use super::status::{LogLevelArgs, ShowArgs};
+use super::top::TopArgs;
+use super::wal::WalCommand;
 
 /// Moves Heroku logs into Splunk without losing one.
 #[derive(Debug, Parser)]
@@ -58,10 +64,46 @@ pub(super) enum Command {
     /// Turn the configuration of another program into one of forebay.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Show the state of the relay that runs.
+    Status(ShowArgs),
+    /// Watch the relay that runs, live.
+    Top(TopArgs),
+    /// What the log remembers of each destination.
+    #[command(subcommand)]
+    Cursor(CursorCommand),
+    /// Drains of Heroku apps.
+    #[command(subcommand)]
+    Drain(DrainCommand),
+    /// Look at the log: what is in it, whether it is whole; take frames out of it.
+    #[command(subcommand)]
+    Wal(WalCommand),
+    /// Show which log lines the relay that runs writes, or change it.
+    LogLevel(LogLevelArgs),
+    /// Print a script that completes forebay's commands in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man(ManArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CursorCommand {
+    /// List them, with those of destinations that are no longer configured.
+    List(ShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DrainCommand {
+    /// List the drains that the relay knows by name.
+    List(ShowArgs),
+    /// Make a password for a drain, and print the `heroku drains:add` line for it.
+    Add(AddArgs),
 }
 
 /// Where the package installs the configuration.
-const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImportCommand {
@@ -200,6 +242,13 @@ pub(super) struct LogplexArgs {
     /// Drain tokens.
     #[arg(long, default_value = "1", value_name = "N")]
     pub(super) drains: NonZeroU32,
+    /// Send the frames of this file, made by `forebay wal export --format frames`, with their own
+    /// drain tokens and frame ids; once, and in the file's order with --connections 1.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["messages", "bytes", "drains", "rate"])]
+    pub(super) from: Option<PathBuf>,
+    /// Give the frames of the file new ids: a relay that has stored them takes them again.
+    #[arg(long, requires = "from")]
+    pub(super) new_ids: bool,
     /// Write what was sent and answered to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,

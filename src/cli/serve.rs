@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Phase;
+use crate::admin::{Phase, Status, View};
 use crate::app::{Exit, Relay, Reloader, manager};
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::telemetry::{self, Metrics};
 
-use super::signals::Hangup;
+use super::signals::{self, Hangup};
 use super::{limits, output, runtime};
 
 fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
@@ -68,7 +69,7 @@ pub(super) fn serve(path: &Path) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    telemetry::set_filter(&config.log_level);
+    telemetry::configured_filter(&config.log_level);
     limits::raise_open_files(config.ingest.max_connections);
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,
@@ -87,6 +88,8 @@ async fn relay(
     stop: CancellationToken,
     hangup: Hangup,
 ) -> Exit {
+    // Before anything else: a signal that nobody catches ends the process.
+    let dumps = signals::dumps();
     let relay = match Relay::open(config, Some(metrics)).await {
         Ok(relay) => relay,
         Err(error) => {
@@ -96,9 +99,10 @@ async fn relay(
     };
     // Given to whoever supervises, and only now: recovery is done, the listeners are bound.
     manager::ready();
-    let admin = relay.admin_addr().map(|address| address.to_string()).unwrap_or_default();
+    let admin = relay.admin_listen().to_string();
     tracing::info!(ingest = %relay.ingest_addr(), admin, "forebay is ready");
-    let mut phase = relay.view().phase;
+    let view = relay.view();
+    let mut phase = view.phase.clone();
     let stopping = async {
         if phase.wait_for(|phase| *phase == Phase::Stopping).await.is_ok() {
             manager::stopping();
@@ -108,6 +112,7 @@ async fn relay(
     let exit = tokio::select! {
         (exit, ()) = async { tokio::join!(relay.run(stop), stopping) } => exit,
         never = reloads => never,
+        () = dump_state(&view, dumps) => Exit::Bug,
     };
     tracing::info!(code = exit.code(), "forebay has stopped");
     exit
@@ -125,5 +130,22 @@ async fn reloads(path: &Path, reloader: Arc<Reloader>, hangup: Hangup) -> Exit {
             tracing::error!(%error, "bug: reading the configuration again has panicked");
         }
         manager::ready();
+    }
+}
+
+/// SIGUSR1: everything that `forebay status` would show, into the log, for when admin cannot be
+/// reached. Ends never.
+async fn dump_state(view: &View, mut signals: Option<Signal>) {
+    loop {
+        match &mut signals {
+            // A stream of signals has no end.
+            Some(signals) => drop(signals.recv().await),
+            None => std::future::pending().await,
+        }
+        let status = Status::of(view);
+        match serde_json::to_string(&status) {
+            Ok(state) => tracing::info!(state, "SIGUSR1: the state"),
+            Err(error) => tracing::error!(%error, "SIGUSR1: the state cannot be written"),
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::key::{Key, Kind, Later, LaterValue, Preset, Section, Status};
 use crate::types::ByteSize;
 
 use Kind::{
-    Address, Choice, Count, Flag, List, Listen, Path, SecretFile, Size, Template, Text, Time,
+    Choice, Count, Flag, List, Listen, Path, SecretFile, Size, Socket, Template, Text, Time,
 };
 use Preset::{Absent, Required, Value};
 use Status::Supported;
@@ -58,7 +58,10 @@ pub(super) static SECTIONS: &[Section] = &[
         "destination.tls",
         "Which certificates of the collectors are trusted, and which one forebay shows.",
     ),
-    section("admin", "Health, readiness and metrics over HTTP, for operators on this machine."),
+    section(
+        "admin",
+        "Health, metrics, state and changes over HTTP, for operators on this machine.",
+    ),
 ];
 
 const fn section(path: &'static str, doc: &'static str) -> Section {
@@ -640,9 +643,19 @@ keys! {
     );
 
     ADMIN_LISTEN = key(
-        "admin.listen",
-        Address(&[LaterValue { value: "unix:", with: "admin on a unix socket" }]),
-        Value("127.0.0.1:9600"),
-        "Where admin listens: a loopback address. Port 0 takes any free port.",
+        "admin.listen", Socket, Value("127.0.0.1:9600"),
+        "Where admin listens: a loopback address, or a unix socket, such as \
+         unix:/run/forebay/admin.sock, that only forebay's user and root can open. Port 0 takes \
+         any free port.",
+    );
+    ADMIN_TOKEN_FILE = key(
+        "admin.token_file", SecretFile,
+        Absent {
+            example: "\"${CREDENTIALS_DIRECTORY}/admin\"",
+            means: "nothing can be changed over TCP",
+        },
+        "A file that holds the token which a change over TCP has to present, and nothing else, \
+         but for a newline at the end. Reading needs none, and neither does anything on a unix \
+         socket.",
     );
 }

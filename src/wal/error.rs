@@ -68,6 +68,12 @@ pub enum OpenError {
         /// The contradiction.
         what: String,
     },
+    /// There is no log in the directory.
+    #[error("{path} holds no log; name the directory that is data_dir in the configuration")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No thread for the appender.
     #[error("cannot start the appender thread: {0}")]
     Thread(std::io::Error),

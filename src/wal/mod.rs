@@ -36,6 +36,7 @@ mod dedupe;
 mod error;
 mod group;
 mod handle;
+mod inspect;
 mod keys;
 mod options;
 mod read;
@@ -44,6 +45,7 @@ mod retention;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use append::{NewFrame, PreparedFrame};
 pub use checkpoint::LowWatermark;
@@ -51,6 +53,8 @@ pub use config::Config;
 pub use error::{AppendError, CommitError, OpenError, ReadError};
 pub use group::{Appended, Durable};
 pub use handle::{Wal, WalStatus};
+pub use inspect::{ReadOnlyLog, SegmentStatus, StoreFacts, Unreadable};
 pub use read::{Entry, Reader};
 pub use recover::RecoveryReport;
 pub use retention::SweepError;
+pub use verify::{Defect, Part, Verification};

@@ -130,3 +130,11 @@ pub(super) fn scan(from: &[u8], until: &[u8]) -> ReadOptions {
     options.set_verify_checksums(true);
     options
 }
+
+/// A scan over everything.
+pub(super) fn whole() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_verify_checksums(true);
+    options
+}

@@ -141,13 +141,7 @@ fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
     let path = || store.path().to_owned();
     let found = get::<storage::StoreMarker>(store, keys::META, keys::STORE, "the store marker")?;
     if let Some(marker) = found {
-        if marker.product != PRODUCT {
-            return Err(OpenError::Foreign { path: path() });
-        }
-        if marker.layout != LAYOUT {
-            let (found, supported) = (marker.layout, LAYOUT);
-            return Err(OpenError::Layout { path: path(), found, supported });
-        }
+        check_marker(store.path(), &marker)?;
         return Ok((marker, false));
     }
     // A start that was killed while it made the store leaves empty families and no marker.
@@ -171,6 +165,19 @@ fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
     batch.put_cf(store.family(keys::SEGMENTS), keys::segment(first.id), entry);
     store.write_synced(batch).map_err(|error| db_error(store.path(), error))?;
     Ok((marker, true))
+}
+
+/// Refuses what another program or a newer forebay has made.
+pub(super) fn check_marker(path: &Path, marker: &storage::StoreMarker) -> Result<(), OpenError> {
+    let path = || path.to_owned();
+    if marker.product != PRODUCT {
+        return Err(OpenError::Foreign { path: path() });
+    }
+    if marker.layout != LAYOUT {
+        let (found, supported) = (marker.layout, LAYOUT);
+        return Err(OpenError::Layout { path: path(), found, supported });
+    }
+    Ok(())
 }
 
 /// The catalogue, with the active segment counted again. Returns how many frames that were.

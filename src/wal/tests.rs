@@ -6,6 +6,7 @@ mod in_force;
 mod model;
 mod poison;
 mod room;
+mod verify;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;

@@ -43,6 +43,10 @@ mod idle;
 mod import;
 /// Full disks, held requests, memory.
 mod limits;
+/// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
+mod operate;
+/// What is installed beside the program: units, alert rules, Splunk's files.
+mod ops_files;
 /// The Debian package.
 mod package;
 /// `forebay check --probe`, against a collector with each fault.
@@ -63,3 +67,5 @@ mod simulated;
 mod strict;
 /// TLS to the collectors, proxies, and tokens that change.
 mod trust;
+/// `wal info|verify|dump|export`, and what was exported sent again.
+mod wal_tools;

@@ -91,10 +91,6 @@ fn values_that_come_later() {
                 "wal.when_full = \"drop_oldest\"",
                 "1: wal.when_full: \"drop_oldest\" is not yet supported: it comes with the dropping of old frames; write \"hold\"",
             ),
-            (
-                "admin.listen = \"unix:/run/forebay.sock\"",
-                "1: admin.listen: \"unix:/run/forebay.sock\" is not yet supported: it comes with admin on a unix socket; write an IP address and a port, such as 127.0.0.1:9600",
-            ),
         ],
     );
     check(

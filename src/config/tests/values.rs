@@ -167,6 +167,10 @@ fn addresses() {
                 "1: admin.listen: 0.0.0.0:9600 is not a loopback address: admin would be open; write 127.0.0.1 or [::1], and a port",
             ),
             (
+                "admin.listen = \"unix:admin.sock\"",
+                "1: admin.listen: \"unix:admin.sock\" is not an IP address and a port; write an IP address and a port, such as 127.0.0.1:9600, or unix: and an absolute path, such as unix:/run/forebay/admin.sock",
+            ),
+            (
                 "admin.listen = \"127.0.0.1:8080\"",
                 "1: admin.listen: port 8080 is `ingest.listen`'s already; choose another port",
             ),

@@ -248,6 +248,7 @@ fn what_has_no_counterpart_is_told_with_its_line_and_is_1() {
         (33, "sinks.errors.indexed_fields: the field level has no counterpart"),
         (33, "sinks.errors.indexed_fields: the field host is not written"),
         (35, "sinks.errors.request.retry_attempts: has no counterpart: forebay never gives up"),
+        (36, "sinks.errors.request.concurrency: has no counterpart: there are at most 64 lanes"),
         (43, "sinks.errors.buffer.when_full: has no counterpart: nothing is dropped"),
         (44, "sinks.errors.frobnicate: has no counterpart"),
         (45, "sinks.archive: of the type aws_s3 has no counterpart"),
@@ -256,7 +257,7 @@ fn what_has_no_counterpart_is_told_with_its_line_and_is_1() {
         assert!(import.stderr.contains(&expected), "{expected}\n{}", import.stderr);
     }
     let told = import.stderr.lines().count();
-    assert_eq!(told, 19, "nothing else is told:\n{}", import.stderr);
+    assert_eq!(told, 20, "nothing else is told:\n{}", import.stderr);
     for (key, value) in [
         ("endpoints", r#"["https://splunk.internal:8088"]"#),
         ("token", r#""${ERRORS_HEC_TOKEN}""#),

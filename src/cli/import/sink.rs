@@ -215,7 +215,13 @@ fn request(sink: &mut Options, table: &mut Table, findings: &mut Findings) {
     }
     if let Some(taken) = request.take("concurrency") {
         let lanes = match &taken.value {
-            Value::Integer(number) => Some((*number).clamp(1, 64)),
+            Value::Integer(number) => {
+                if *number > 64 {
+                    taken
+                        .lost(findings, "there are at most 64 lanes to an endpoint; 64 is written");
+                }
+                Some((*number).clamp(1, 64))
+            }
             word if word.is("none") => Some(1),
             word if word.is("adaptive") => None,
             Value::Null

@@ -49,6 +49,13 @@ pub(super) enum Value {
     Table(Vec<(String, Node)>),
 }
 
+impl Node {
+    /// What is in a list; what is none is a list of one.
+    pub(super) fn elements(self) -> Vec<Self> {
+        if let Value::List(nodes) = self.value { nodes } else { vec![self] }
+    }
+}
+
 impl Value {
     /// The text, if it is one.
     pub(super) fn text(&self) -> Option<&str> {
@@ -229,11 +236,7 @@ fn merged(entries: Vec<(String, Node)>) -> Vec<(String, Node)> {
     let (merges, mut entries): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|(name, _)| name == "<<");
     for (_, merge) in merges {
-        let tables = match merge.value {
-            Value::List(list) => list,
-            value => vec![Node { line: merge.line, value }],
-        };
-        for table in tables {
+        for table in merge.elements() {
             let Value::Table(table) = table.value else { continue };
             for (name, node) in table {
                 if !entries.iter().any(|(known, _)| *known == name) {

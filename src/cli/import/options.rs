@@ -26,10 +26,11 @@ impl Options {
     /// The options in a node. What is no table is one that nobody takes.
     pub(super) fn of(name: String, node: Node) -> Self {
         let line = node.line;
-        let left = match node.value {
-            Value::Table(entries) => entries,
+        let left = if let Value::Table(entries) = node.value {
+            entries
+        } else {
             // Told with the rest.
-            value => vec![(String::new(), Node { line, value })],
+            vec![(String::new(), node)]
         };
         Self { name, line, left }
     }
@@ -71,9 +72,10 @@ impl Options {
     /// Takes `true` or `false`.
     pub(super) fn flag(&mut self, option: &str, findings: &mut Findings) -> Option<(Taken, bool)> {
         let taken = self.take(option)?;
-        let flag = match &taken.value {
-            Value::Bool(flag) => Some(*flag),
-            other => other.text().and_then(|text| text.parse().ok()),
+        let flag = if let Value::Bool(flag) = taken.value {
+            Some(flag)
+        } else {
+            taken.value.text().and_then(|text| text.parse().ok())
         };
         if flag.is_none() {
             taken.unreadable(findings, "true or false");
@@ -84,11 +86,13 @@ impl Options {
     /// Takes a number.
     pub(super) fn number(&mut self, option: &str, findings: &mut Findings) -> Option<(Taken, f64)> {
         let taken = self.take(option)?;
-        let number = match &taken.value {
+        let number = if let Value::Integer(number) = taken.value {
             // Sizes and seconds, far below where an f64 loses whole numbers.
-            Value::Integer(number) => Some(*number as f64),
-            Value::Float(number) => Some(*number),
-            other => other.text().and_then(|text| text.parse().ok()),
+            Some(number as f64)
+        } else if let Value::Float(number) = taken.value {
+            Some(number)
+        } else {
+            taken.value.text().and_then(|text| text.parse().ok())
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number >= 0.0);
         if number.is_none() {
@@ -100,11 +104,7 @@ impl Options {
     /// Takes a list of texts; one text is a list of one.
     pub(super) fn list(&mut self, option: &str) -> Vec<(usize, String)> {
         let Some(taken) = self.take(option) else { return Vec::new() };
-        let line = taken.line;
-        let nodes = match taken.value {
-            Value::List(nodes) => nodes,
-            value => vec![Node { line, value }],
-        };
+        let nodes = Node { line: taken.line, value: taken.value }.elements();
         let text = |node: &Node| Some((node.line, node.value.text()?.to_owned()));
         nodes.iter().filter_map(text).collect()
     }

@@ -130,8 +130,7 @@ fn acknowledgements(sink: &mut Options, table: &mut Table, findings: &mut Findin
     if matches!(taken.value, Value::Bool(_)) {
         return;
     }
-    let mut options =
-        Options::of(taken.name.clone(), Node { line: taken.line, value: taken.value.clone() });
+    let mut options = Options::of(taken.name, Node { line: taken.line, value: taken.value });
     options.take("enabled");
     match options.flag("indexer_acknowledgements_enabled", findings) {
         Some((taken, false)) => table.text(
@@ -161,16 +160,15 @@ fn compression(sink: &mut Options, table: &mut Table, findings: &mut Findings) {
         table.text("compression", "none", "Vector's default. `gzip` saves most of the traffic.");
         return;
     };
-    let (algorithm, line) = match &taken.value {
-        Value::Table(_) => {
-            let node = Node { line: taken.line, value: taken.value.clone() };
-            let mut options = Options::of(taken.name.clone(), node);
-            let algorithm = options.take("algorithm");
-            options.instead("level", "the level is 2, chosen by measurement", findings);
-            options.rest(findings);
-            (algorithm.map_or(Value::Null, |taken| taken.value), taken.line)
-        }
-        value => (value.clone(), taken.line),
+    let algorithm = if matches!(taken.value, Value::Table(_)) {
+        let node = Node { line: taken.line, value: taken.value.clone() };
+        let mut options = Options::of(taken.name.clone(), node);
+        let algorithm = options.take("algorithm");
+        options.instead("level", "the level is 2, chosen by measurement", findings);
+        options.rest(findings);
+        algorithm.map_or(Value::Null, |taken| taken.value)
+    } else {
+        taken.value.clone()
     };
     let text = algorithm.text().unwrap_or_default();
     if matches!(text, "gzip" | "none") {
@@ -178,7 +176,7 @@ fn compression(sink: &mut Options, table: &mut Table, findings: &mut Findings) {
         return;
     }
     findings.add(
-        line,
+        taken.line,
         &*taken.name,
         "has no counterpart: gzip is written, which Splunk's own \
         collector reads; there is gzip and none",
@@ -284,10 +282,7 @@ fn buffer(sink: &mut Options, table: &mut Table, findings: &mut Findings) -> Opt
         table.comment("Vector buffered in memory; forebay's log is on disk.");
         return None;
     };
-    let stages = match taken.value.clone() {
-        Value::List(stages) => stages,
-        value => vec![Node { line: taken.line, value }],
-    };
+    let stages = Node { line: taken.line, value: taken.value.clone() }.elements();
     let mut size: Option<(u64, String)> = None;
     for stage in stages {
         let mut stage = Options::of(taken.name.clone(), stage);
@@ -308,12 +303,12 @@ fn buffer(sink: &mut Options, table: &mut Table, findings: &mut Findings) -> Opt
             }
         }
         stage.take("max_events");
-        if let Some(full) = stage.take("when_full") {
-            if !full.value.is("block") && !full.value.is("overflow") {
-                let instead =
-                    "nothing is dropped: when the log is full, senders wait (wal.when_full)";
-                full.lost(findings, instead);
-            }
+        if let Some(full) = stage.take("when_full")
+            && !full.value.is("block")
+            && !full.value.is("overflow")
+        {
+            let instead = "nothing is dropped: when the log is full, senders wait (wal.when_full)";
+            full.lost(findings, instead);
         }
         stage.rest(findings);
     }
@@ -329,8 +324,8 @@ fn health(sink: &mut Options, table: &mut Table, findings: &mut Findings) {
     if matches!(taken.value, Value::Bool(_)) {
         return;
     }
-    let node = Node { line: taken.line, value: taken.value.clone() };
-    let mut options = Options::of(taken.name.clone(), node);
+    let node = Node { line: taken.line, value: taken.value };
+    let mut options = Options::of(taken.name, node);
     options.take("enabled");
     options.instead("uri", "`forebay check --probe` asks the collector itself", findings);
     options.rest(findings);

@@ -253,9 +253,9 @@ mod tests {
     use super::*;
 
     fn node<'n>(root: &'n Node, path: &[&str]) -> &'n Node {
-        path.iter().fold(root, |node, name| match &node.value {
-            Value::Table(entries) => &entries.iter().find(|(key, _)| key == name).unwrap().1,
-            other => panic!("{name} of {other:?}"),
+        path.iter().fold(root, |node, name| {
+            let Value::Table(entries) = &node.value else { panic!("{name} of {node:?}") };
+            &entries.iter().find(|(key, _)| key == name).unwrap().1
         })
     }
 

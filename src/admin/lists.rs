@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::types::UnixMicros;
-use crate::wal::{OpenError, SegmentStatus};
+use crate::wal::{OpenError, SegmentInfo};
 
 use super::config::Drain;
 use super::{Books, View};
@@ -44,14 +44,14 @@ impl CursorStatus {
             let others = offsets.iter().enumerate().filter(|(other, _)| *other != number);
             let next = others.map(|(_, offset)| *offset).min();
             let pins = segments.iter().filter(|segment| {
-                segment.range.end > offset && next.is_none_or(|next| segment.range.end <= next)
+                segment.frames.end > offset && next.is_none_or(|next| segment.frames.end <= next)
             });
             Self {
                 name: name.to_string(),
                 orphaned: sink.is_none(),
                 position: (offset.get(), checkpoint.position.index),
                 saved: seconds(checkpoint.saved),
-                segments: segments.iter().filter(|segment| segment.range.end > offset).count(),
+                segments: segments.iter().filter(|segment| segment.frames.end > offset).count(),
                 pins_bytes: pins.map(|segment| segment.bytes.get()).sum(),
                 books: sink.map(|sink| Books::of(&sink.status())),
             }
@@ -86,12 +86,12 @@ pub struct SegmentRow {
 impl SegmentRow {
     /// The row of a segment.
     #[must_use]
-    pub fn of(segment: SegmentStatus) -> Self {
+    pub fn of(segment: SegmentInfo) -> Self {
         let age = clock::unix_micros().since(segment.last_received);
         Self {
             id: segment.id.get(),
-            first_offset: segment.range.start.get(),
-            end_offset: segment.range.end.get(),
+            first_offset: segment.frames.start.get(),
+            end_offset: segment.frames.end.get(),
             messages: segment.messages,
             bytes: segment.bytes.get(),
             first_received: seconds(segment.first_received),

@@ -31,8 +31,8 @@ use access::Access;
 pub use config::{Config, Drain, Listen, ParseListenError};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
 pub use status::{
-    Books, ConfigStatus, DestinationStatus, EndpointStatus, IngestStatus, LogStatus, LossStatus,
-    Status, StrangerStatus,
+    Books, ConfigStatus, DestinationStatus, EndpointStatus, GapStatus, IngestStatus, LogStatus,
+    LossStatus, OrphanStatus, RecoveryStatus, Status, StrangerStatus, TornStatus,
 };
 
 /// Where the process is in its life.

@@ -38,6 +38,14 @@ pub(super) enum Command {
         /// The configuration.
         #[arg(short, long, env = "FOREBAY_CONFIG", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+        /// Start although RocksDB's log is damaged or has lost files: keep every record that is
+        /// whole, and count what is missing as dropped.
+        #[arg(long)]
+        recover: bool,
+        /// Read every retained frame first, and pass over those that are damaged: count them as
+        /// dropped for every destination that has not got them.
+        #[arg(long)]
+        skip_damaged: bool,
     },
     /// Check a configuration and say all that is wrong with it. Exits with 0 when it is good, 78
     /// when it is not, and 1 when the probe finds that delivery will not work.

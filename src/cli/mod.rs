@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
+use crate::wal::OnDamage;
 
 use args::{Args, Command, CursorCommand, DrainCommand, ImportCommand, SimulateCommand};
 use signals::Hangup;
@@ -48,7 +49,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         return Exit::Usage;
     }
     match args.command {
-        Command::Serve { config } => serve::serve(&config),
+        Command::Serve { config, recover, skip_damaged } => {
+            serve::serve(&config, OnDamage { recover, skip_damaged })
+        }
         Command::Check { config, probe: false, .. } => serve::check(&config),
         Command::Check { config, probe: true, json, probe_wait } => {
             serve::probe(&config, json, probe_wait)

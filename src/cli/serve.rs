@@ -11,6 +11,7 @@ use crate::admin::{Phase, Status, View};
 use crate::app::{Exit, Relay, Reloader, manager};
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::telemetry::{self, Metrics};
+use crate::wal::OnDamage;
 
 use super::signals::{self, Hangup};
 use super::{limits, output, runtime};
@@ -64,12 +65,13 @@ pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
     }
 }
 
-pub(super) fn serve(path: &Path) -> Exit {
-    let config = match load(path) {
+pub(super) fn serve(path: &Path, on_damage: OnDamage) -> Exit {
+    let mut config = match load(path) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
     telemetry::configured_filter(&config.log_level);
+    config.wal.on_damage = on_damage;
     limits::raise_open_files(config.ingest.max_connections);
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,

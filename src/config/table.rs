@@ -289,24 +289,20 @@ keys! {
     STORAGE = key(
         "wal.storage",
         Choice {
-            now: &["disk"],
-            later: &[LaterValue { value: "memory", with: "the in-memory store for trials" }],
+            now: &["disk", "memory"],
+            later: &[],
         },
         Value("disk"),
-        "Where the log is kept.",
+        "Where the log is kept. `memory` is for trials: nothing outlives the process, and nothing \
+         is written to `data_dir`.",
     );
     DURABILITY = key(
-        "wal.durability",
-        Choice {
-            now: &["fsync"],
-            later: &[
-                LaterValue { value: "interval:", with: "weaker durability on request" },
-                LaterValue { value: "none", with: "weaker durability on request" },
-            ],
-        },
-        Value("fsync"),
+        "wal.durability", Text, Value("fsync"),
         "What must have happened to a frame before Logplex gets its 200. `fsync`: it is on \
-         stable storage.",
+         stable storage. `interval:` with a duration from 10ms to 1m, such as \
+         `interval:100ms`: the system has it and puts it on stable storage at least this often, \
+         so a power cut loses what was answered since. `none`: the system has it, and a power cut \
+         loses what it likes. The end of the process loses nothing in any of them.",
     );
     SEGMENT_SIZE = key(
         "wal.segment_size", size(ByteSize::mib(1), ByteSize::mib(4 * GIB)), Value("128MiB"),
@@ -325,12 +321,14 @@ keys! {
     WHEN_FULL = key(
         "wal.when_full",
         Choice {
-            now: &["hold"],
-            later: &[LaterValue { value: "drop_oldest", with: "the dropping of old frames" }],
+            now: &["hold", "drop_oldest"],
+            later: &[],
         },
         Value("hold"),
         "What happens when frames that are not delivered fill the log. `hold`: requests wait, \
-         then get 503, then forebay stops accepting connections; nothing is lost here.",
+         then get 503, then forebay stops accepting connections; nothing is lost here. \
+         `drop_oldest`: the oldest segment goes, and every destination that has not got it counts \
+         its messages as dropped.",
     );
     RETENTION = key(
         "wal.retention", time(Duration::ZERO, secs(366 * DAY)), Value("24h"),

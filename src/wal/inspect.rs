@@ -22,59 +22,13 @@ use crate::types::{ByteSize, DestinationName, Offset, OffsetRange, SegmentId, Ta
 
 use super::catalogue::Segment;
 use super::error::{OpenError, ReadError};
-use super::handle::Wal;
+use super::handle::SegmentInfo;
 use super::recover::{self, db_error};
 use super::{keys, options};
 
 /// The families that the first layout had: every store has them.
 const FAMILIES: [&str; 5] =
     [keys::RECORDS, keys::SEGMENTS, keys::FRAMES, keys::CURSORS, keys::META];
-
-/// One segment, as an operator sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentStatus {
-    /// Its number.
-    pub id: SegmentId,
-    /// Its frames.
-    pub range: OffsetRange,
-    /// Messages in the log before it.
-    pub messages_before: u64,
-    /// Messages in it.
-    pub messages: u64,
-    /// Bytes of its frames, before compression.
-    pub bytes: ByteSize,
-    /// When it was opened.
-    pub first_received: UnixMicros,
-    /// When its last frame arrived.
-    pub last_received: UnixMicros,
-    /// Whether it takes no more frames.
-    pub sealed: bool,
-}
-
-impl SegmentStatus {
-    pub(super) const fn of(segment: &Segment, sealed: bool) -> Self {
-        Self {
-            id: segment.id,
-            range: OffsetRange { start: segment.first, end: segment.end },
-            messages_before: segment.messages_before,
-            messages: segment.messages,
-            bytes: ByteSize::bytes(segment.bytes),
-            first_received: segment.first_received,
-            last_received: segment.last_received,
-            sealed,
-        }
-    }
-}
-
-impl Wal {
-    /// The segments, the oldest first; the last one is active.
-    #[must_use]
-    pub fn segments(&self) -> Vec<SegmentStatus> {
-        let catalogue = self.shared.catalogue();
-        let sealed = catalogue.sealed.iter().map(|segment| SegmentStatus::of(segment, true));
-        sealed.chain([SegmentStatus::of(&catalogue.active, false)]).collect()
-    }
-}
 
 /// Facts about a store as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +70,7 @@ impl ReadOnlyLog {
         if !FAMILIES.iter().all(|family| families.iter().any(|found| found == family)) {
             return Err(OpenError::Foreign { path: dir.to_owned() });
         }
-        let mut database = options::database();
+        let mut database = options::database(options::Opening::Whole);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
         let mut known = options::families();
@@ -186,7 +140,7 @@ impl ReadOnlyLog {
     ///
     /// # Errors
     /// When the catalogue or the last record cannot be read.
-    pub fn segments(&self) -> Result<Vec<SegmentStatus>, OpenError> {
+    pub fn segments(&self) -> Result<Vec<SegmentInfo>, OpenError> {
         let mut all = Vec::new();
         for row in self.catalogue().map_err(|error| db_error(&self.path, error))? {
             let (segment, sealed) = row.map_err(|(what, error)| OpenError::Damaged {
@@ -194,13 +148,13 @@ impl ReadOnlyLog {
                 what,
                 source: error,
             })?;
-            all.push(SegmentStatus::of(&segment, sealed));
+            all.push(segment.info(sealed));
         }
         if let Some(active) = all.last_mut().filter(|segment| !segment.sealed)
             && let Some((offset, record)) = self.last()?
-            && offset >= active.range.start
+            && offset >= active.frames.start
         {
-            active.range.end = offset.next();
+            active.frames.end = offset.next();
             active.messages = (record.messages_before + u64::from(record.messages))
                 .saturating_sub(active.messages_before);
             active.last_received = record.received;
@@ -219,7 +173,7 @@ impl ReadOnlyLog {
             return Err(self.inconsistent("the catalogue is empty"));
         };
         let messages = active.messages_before + active.messages;
-        Ok(Tail { end: active.range.end, messages, bytes })
+        Ok(Tail { end: active.frames.end, messages, bytes })
     }
 
     /// All checkpoints.

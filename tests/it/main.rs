@@ -49,8 +49,12 @@ mod operate;
 mod ops_files;
 /// The Debian package.
 mod package;
+/// The power goes, on a disk that forgets what was not synced.
+mod power;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
+/// What a start does about damage, and about a store that is in use.
+mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
 /// Restarts with an inherited socket, and what the service manager is told.

@@ -88,7 +88,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<Exit, Trouble> {
         .map(|segment| {
             vec![
                 segment.id.to_string(),
-                segment.range.to_string(),
+                segment.frames.to_string(),
                 human::count(segment.messages),
                 human::bytes(segment.bytes.get()),
                 human::rfc3339(segment.first_received),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::cli::human::parse_time;
 use crate::record::Record;
 use crate::types::{Offset, OffsetRange, UnixMicros};
-use crate::wal::{OpenError, ReadOnlyLog, SegmentStatus};
+use crate::wal::{OpenError, ReadOnlyLog, SegmentInfo};
 
 /// How far a frame's time of arrival may lie before the moment at which it was stored, with room
 /// to spare: a request is answered after seconds at most.
@@ -45,21 +45,21 @@ impl Selection {
         Ok(self.range_in(&log.segments()?))
     }
 
-    fn range_in(&self, segments: &[SegmentStatus]) -> OffsetRange {
-        let first = segments.first().map(|segment| segment.range.start).unwrap_or_default();
-        let last = segments.last().map(|segment| segment.range.end).unwrap_or_default();
+    fn range_in(&self, segments: &[SegmentInfo]) -> OffsetRange {
+        let first = segments.first().map(|segment| segment.frames.start).unwrap_or_default();
+        let last = segments.last().map(|segment| segment.frames.end).unwrap_or_default();
         let mut range = OffsetRange {
             start: self.from.map_or(first, Offset::new).max(first),
             end: self.to.map_or(last, Offset::new).min(last),
         };
         if let Some(since) = self.since {
-            let late = |s: &&SegmentStatus| s.last_received.get() + SLACK_MICROS >= since.get();
-            let start = segments.iter().find(late).map_or(last, |segment| segment.range.start);
+            let late = |s: &&SegmentInfo| s.last_received.get() + SLACK_MICROS >= since.get();
+            let start = segments.iter().find(late).map_or(last, |segment| segment.frames.start);
             range.start = range.start.max(start);
         }
         if let Some(until) = self.until {
-            let behind = |s: &&SegmentStatus| s.first_received.get() - SLACK_MICROS > until.get();
-            let end = segments.iter().find(behind).map_or(last, |segment| segment.range.start);
+            let behind = |s: &&SegmentInfo| s.first_received.get() - SLACK_MICROS > until.get();
+            let end = segments.iter().find(behind).map_or(last, |segment| segment.frames.start);
             range.end = range.end.min(end);
         }
         range
@@ -108,10 +108,10 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
-    fn segment(id: u64, range: (u64, u64), minutes: (i64, i64)) -> SegmentStatus {
-        SegmentStatus {
+    fn segment(id: u64, range: (u64, u64), minutes: (i64, i64)) -> SegmentInfo {
+        SegmentInfo {
             id: SegmentId::new(id),
-            range: OffsetRange { start: Offset::new(range.0), end: Offset::new(range.1) },
+            frames: OffsetRange { start: Offset::new(range.0), end: Offset::new(range.1) },
             messages_before: 0,
             messages: 0,
             bytes: ByteSize::bytes(0),

@@ -73,27 +73,6 @@ fn what_is_missing() {
 #[test]
 fn values_that_come_later() {
     check(
-        with_minimal,
-        &[
-            (
-                "wal.storage = \"memory\"",
-                "1: wal.storage: \"memory\" is not yet supported: it comes with the in-memory store for trials; write \"disk\"",
-            ),
-            (
-                "wal.durability = \"interval:100ms\"",
-                "1: wal.durability: \"interval:100ms\" is not yet supported: it comes with weaker durability on request; write \"fsync\"",
-            ),
-            (
-                "wal.durability = \"none\"",
-                "1: wal.durability: \"none\" is not yet supported: it comes with weaker durability on request; write \"fsync\"",
-            ),
-            (
-                "wal.when_full = \"drop_oldest\"",
-                "1: wal.when_full: \"drop_oldest\" is not yet supported: it comes with the dropping of old frames; write \"hold\"",
-            ),
-        ],
-    );
-    check(
         in_destination,
         &[(
             "acknowledgement = \"auto\"",

@@ -43,7 +43,7 @@ fn verify(dir: &TempDir) -> (Vec<String>, Verification) {
 }
 
 fn tamper(dir: &TempDir, with: impl FnOnce(&Store, &mut WriteBatch)) {
-    let store = Store::open(&dir.path().join("wal")).unwrap();
+    let store = Store::open(&dir.path().join("wal"), options::Opening::Whole, None).unwrap();
     let mut batch = WriteBatch::default();
     with(&store, &mut batch);
     store.write_synced(batch).unwrap();

@@ -87,17 +87,24 @@ pub(crate) struct Lab {
     edits: Vec<(String, String)>,
     /// The socket that every process inherits, as from a service manager.
     socket: Option<TcpListener>,
+    /// Further arguments of the next start.
+    arguments: &'static [&'static str],
+    data_dir: PathBuf,
     /// What the simulated Logplex of this test sent.
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
     books: Vec<Arc<HecLedger>>,
     process: Option<Process>,
+    /// How often it had said that it is ready before the latest launch.
+    was_ready: usize,
 }
 
 impl Lab {
     pub(crate) fn new(destinations: Vec<Destination>) -> Self {
+        let dir = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
         Self {
-            dir: tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap(),
+            data_dir: dir.path().join("data"),
+            dir,
             ingest: Port::free(),
             admin: Port::free(),
             destinations,
@@ -107,9 +114,11 @@ impl Lab {
             environment: Vec::new(),
             edits: Vec::new(),
             socket: None,
+            arguments: &[],
             sent: Arc::default(),
             books: Vec::new(),
             process: None,
+            was_ready: 0,
         }
     }
 
@@ -127,6 +136,12 @@ impl Lab {
 
     pub(crate) const fn wal(mut self, extra: &'static str) -> Self {
         self.wal_extra = extra;
+        self
+    }
+
+    /// Puts the data directory somewhere else.
+    pub(crate) fn data_at(mut self, dir: PathBuf) -> Self {
+        self.data_dir = dir;
         self
     }
 
@@ -175,12 +190,27 @@ impl Lab {
         self.socket = Some(TcpListener::bind(self.ingest.address()).unwrap());
     }
 
+    /// Further arguments of the next start.
+    pub(crate) const fn arguments(&mut self, arguments: &'static [&'static str]) {
+        self.arguments = arguments;
+    }
+
+    /// Other destinations, from the next start on.
+    pub(crate) fn destinations(&mut self, destinations: Vec<Destination>) {
+        self.destinations = destinations;
+    }
+
+    /// Uses another lab's data directory.
+    pub(crate) fn share_data_dir(&mut self, other: &Self) {
+        self.data_dir = other.data_dir();
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.data_dir.clone()
     }
 
     fn log_file(&self) -> PathBuf {
@@ -234,28 +264,34 @@ impl Lab {
     /// Starts the process and waits until it says that it is ready.
     pub(crate) async fn start(&mut self) {
         self.launch();
-        let before = self.log().lines().filter_map(ready).count();
-        let mut heard = None;
         eventually(SOON, "forebay says that it is ready", async || {
             let ended = self.process().ended();
             assert_eq!(ended, None, "forebay ends before it is ready");
-            heard = self.log().lines().filter_map(ready).nth(before);
-            heard.is_some()
+            self.is_ready()
         })
         .await;
+    }
+
+    /// Whether it has said, since its launch, that it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let log = self.log();
+        let Some(heard) = log.lines().filter_map(ready).nth(self.was_ready) else { return false };
         let expected = (self.ingest.address().to_string(), self.admin.address().to_string());
-        assert_eq!(heard.unwrap(), expected);
+        assert_eq!(heard, expected);
+        true
     }
 
     /// Starts the process.
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "one at a time");
+        self.was_ready = self.log().lines().filter_map(ready).count();
         let config = self.config_file();
         let args = ["serve", "--config", config.to_str().unwrap()];
         let mut command = match &self.socket {
             None => command(&args),
             Some(socket) => inheriting(socket, &args),
         };
+        command.args(self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let started = Process::start(command, &self.path().join("stdout"), &self.log_file());
         self.process = Some(started);
@@ -293,6 +329,12 @@ impl Lab {
 
     pub(crate) async fn status(&self) -> Value {
         serde_json::from_str(&self.get("/v1/status").await.unwrap().body).unwrap()
+    }
+
+    /// Waits until a part of the status is another than now.
+    pub(crate) async fn moves(&self, what: &str, part: impl Fn(&Value) -> &Value) {
+        let before = part(&self.status().await).clone();
+        eventually(SOON, what, async || *part(&self.status().await) != before).await;
     }
 
     pub(crate) async fn books(&self, destination: &str) -> Books {

@@ -72,6 +72,11 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
+    /// SIGKILL. Its end is not waited for.
+    pub(crate) fn shoot(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// SIGKILL, and the end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -14,6 +14,7 @@ use crate::telemetry::LogFormat;
 use crate::types::ByteSize;
 
 use super::drain::AddArgs;
+use super::import::ImportArgs;
 use super::manual::ManArgs;
 use super::status::{LogLevelArgs, RemoveArgs, ShowArgs};
 use super::top::TopArgs;
@@ -68,6 +69,9 @@ pub(super) enum Command {
     /// Play one end of the relay.
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    /// Turn the configuration of another program into one of forebay.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Show the state of the relay that runs.
     Status(ShowArgs),
     /// Watch the relay that runs, live.
@@ -111,6 +115,14 @@ pub(super) enum DrainCommand {
 
 /// Where the package installs the configuration.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// Print the forebay configuration for what flows from heroku_logs to splunk_hec_logs in
+    /// Vector. Exits with 0 when all of it was taken over, 1 when standard error says what was
+    /// not, and 78 when there is nothing to import.
+    Vector(ImportArgs),
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SimulateCommand {

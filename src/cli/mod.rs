@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod drain;
 mod human;
+mod import;
 mod limits;
 mod manual;
 mod output;
@@ -29,7 +30,7 @@ use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
 use crate::wal::OnDamage;
 
-use args::{Args, Command, CursorCommand, DrainCommand, SimulateCommand};
+use args::{Args, Command, CursorCommand, DrainCommand, ImportCommand, SimulateCommand};
 use signals::Hangup;
 
 /// Runs the command that the arguments name.
@@ -56,6 +57,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
             serve::probe(&config, json, probe_wait)
         }
         Command::Demo(args) => runtime(|stop, _| demo::demo(args, stop)),
+        Command::Import(ImportCommand::Vector(args)) => import::vector(&args),
         Command::Simulate(SimulateCommand::Hec(args)) => {
             runtime(|stop, _| simulate_hec::hec(*args, stop))
         }

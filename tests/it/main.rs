@@ -23,6 +23,8 @@ mod support;
 mod admin;
 /// Exit codes, `check`, `demo`, `simulate`.
 mod commands;
+/// The dashboard, asked by a real Prometheus.
+mod dashboard;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The same frame sent twice is stored once.
@@ -37,12 +39,16 @@ mod golden;
 mod guarantees;
 /// Ten thousand idle connections.
 mod idle;
+/// `forebay import vector`, and the relay that comes of it.
+mod import;
 /// Full disks, held requests, memory.
 mod limits;
 /// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
 mod ops_files;
+/// The Debian package.
+mod package;
 /// The power goes, on a disk that forgets what was not synced.
 mod power;
 /// `forebay check --probe`, against a collector with each fault.

@@ -32,6 +32,8 @@ mod chance;
 mod channel;
 mod config;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod machine;
 #[cfg(test)]
 mod machine_tests;

@@ -20,12 +20,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::IngestHandle;
 use crate::sink::SinkHandle;
 use crate::telemetry::Metrics;
+use crate::types::UnixMicros;
 use crate::wal::Wal;
 
 pub use config::Config;
-pub use status::{Books, DestinationStatus, EndpointStatus, LogStatus, Status};
+pub use status::{
+    Books, ConfigStatus, DestinationStatus, EndpointStatus, IngestStatus, LogStatus, LossStatus,
+    Status, StrangerStatus,
+};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +52,30 @@ impl Phase {
     }
 }
 
+/// How the last reload of the configuration ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadStatus {
+    /// Whether it was taken.
+    pub successful: bool,
+    /// When one was last taken.
+    pub taken: UnixMicros,
+    /// Keys that were changed and that only a restart can change.
+    pub restart_needed: Vec<String>,
+}
+
 /// What admin looks at.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The log.
     pub wal: Wal,
+    /// What takes frames.
+    pub ingest: IngestHandle,
     /// The destinations.
     pub sinks: Arc<[SinkHandle]>,
     /// The phase.
     pub phase: watch::Receiver<Phase>,
+    /// The configuration.
+    pub reload: watch::Receiver<ReloadStatus>,
     /// The numbers, when this process collects them.
     pub metrics: Option<Metrics>,
 }
@@ -120,6 +140,8 @@ async fn ready(State(view): State<View>) -> (StatusCode, String) {
         unready("the log has failed, the process ends")
     } else if phase != Phase::Ready {
         unready(phase.as_str())
+    } else if view.ingest.status().state == "closed" {
+        unready("connections are refused, the log takes nothing")
     } else if wal.space_is_short {
         unready("no space is left for frames")
     } else {

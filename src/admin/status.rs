@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::delivery::EndpointState;
+use crate::ingest;
 use crate::sink::{SinkHandle, SinkStatus};
 
-use super::View;
+use super::{ReloadStatus, View};
 
 /// The relay's state.
 #[derive(Clone, Debug, Serialize)]
@@ -15,10 +16,62 @@ pub struct Status {
     pub version: &'static str,
     /// `ready` or `stopping`.
     pub phase: &'static str,
+    /// The configuration.
+    pub config: ConfigStatus,
+    /// Ingest.
+    pub ingest: IngestStatus,
     /// The log.
     pub log: LogStatus,
     /// The destinations, in the order of configuration.
     pub destinations: Vec<DestinationStatus>,
+}
+
+/// The state of the configuration.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigStatus {
+    /// Whether the last reload was taken; true when there was none.
+    pub last_reload_successful: bool,
+    /// When a configuration was last taken, in seconds since 1970.
+    pub taken: f64,
+    /// Keys that were changed and that only a restart can change.
+    pub restart_needed: Vec<String>,
+}
+
+/// Ingest's state.
+#[derive(Clone, Debug, Serialize)]
+pub struct IngestStatus {
+    /// `open`; `holding`, requests wait for the log; `closed`, connections are refused.
+    pub state: &'static str,
+    /// Open connections.
+    pub connections: usize,
+    /// Requests that have a head and no answer.
+    pub requests: usize,
+    /// The end of the certificate's life, in seconds since 1970; none without TLS.
+    pub certificate_not_after: Option<i64>,
+    /// Messages lost before they came here, as their senders report them.
+    pub upstream_loss: Vec<LossStatus>,
+    /// Drains that send and are not configured although others are.
+    pub unknown_drains: Vec<StrangerStatus>,
+}
+
+/// Messages lost before they came here.
+#[derive(Clone, Debug, Serialize)]
+pub struct LossStatus {
+    /// The app of the drain, or `unknown`.
+    pub drain: String,
+    /// `L10`, `L12` or `L13`.
+    pub code: &'static str,
+    /// How many.
+    pub messages: u64,
+}
+
+/// A drain that is not configured.
+#[derive(Clone, Debug, Serialize)]
+pub struct StrangerStatus {
+    /// The first 8 characters of its token; `-` when there is none.
+    pub token: String,
+    /// Frames it has sent.
+    pub frames: u64,
 }
 
 /// The log's state.
@@ -131,6 +184,8 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             phase: view.phase.borrow().as_str(),
+            config: ConfigStatus::of(&view.reload.borrow()),
+            ingest: IngestStatus::of(view.ingest.status()),
             log: LogStatus {
                 first_offset: wal.first.get(),
                 end_offset: wal.tail.end.get(),
@@ -143,6 +198,38 @@ impl Status {
                 durability: "fsync",
             },
             destinations: view.sinks.iter().map(DestinationStatus::of).collect(),
+        }
+    }
+}
+
+impl ConfigStatus {
+    fn of(reload: &ReloadStatus) -> Self {
+        Self {
+            last_reload_successful: reload.successful,
+            taken: reload.taken.get() as f64 / 1e6,
+            restart_needed: reload.restart_needed.clone(),
+        }
+    }
+}
+
+impl IngestStatus {
+    fn of(status: ingest::IngestStatus) -> Self {
+        let loss = |loss: ingest::UpstreamLoss| LossStatus {
+            drain: loss.drain,
+            code: loss.code,
+            messages: loss.messages,
+        };
+        let stranger = |stranger: ingest::Stranger| StrangerStatus {
+            token: stranger.token,
+            frames: stranger.frames,
+        };
+        Self {
+            state: status.state,
+            connections: status.connections,
+            requests: status.requests,
+            certificate_not_after: status.certificate_not_after.map(|at| at.get() / 1_000_000),
+            upstream_loss: status.upstream_loss.into_iter().map(loss).collect(),
+            unknown_drains: status.unknown_drains.into_iter().map(stranger).collect(),
         }
     }
 }

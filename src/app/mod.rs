@@ -16,6 +16,8 @@
 //! once, which is safe because a crash is safe.
 
 mod exit;
+pub mod manager;
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,10 +32,11 @@ use crate::admin::{Admin, Phase, View};
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::sink::{Ended, Sink, SinkError, SinkHandle};
-use crate::telemetry::{Metrics, UPKEEP_EVERY};
+use crate::telemetry::{self, Metrics, UPKEEP_EVERY};
 use crate::wal::{OpenError, Wal};
 
 pub use exit::Exit;
+pub use reload::{Hook, Reloader};
 
 /// How long destinations may wait for what is in flight.
 const DELIVERY_GRACE: Duration = Duration::from_secs(5);
@@ -60,10 +63,13 @@ pub enum StartError {
         /// `ingest` or `admin`.
         what: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: String,
         /// Why.
         source: io::Error,
     },
+    /// It does not end: a disk or RocksDB that hangs.
+    #[error("the log has not opened within an hour")]
+    Endless,
     /// A thread of the start died.
     #[error("bug: the start panicked: {0}")]
     Panic(#[from] JoinError),
@@ -74,7 +80,7 @@ impl StartError {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Log(_) => Exit::Storage,
+            Self::Log(_) | Self::Endless => Exit::Storage,
             Self::Sink(SinkError::Mapping { .. } | SinkError::Client { .. })
             | Self::Listen { .. } => Exit::Configuration,
             Self::Sink(_) => Exit::Storage,
@@ -93,6 +99,7 @@ pub struct Relay {
     admin: Admin,
     view: View,
     phase: watch::Sender<Phase>,
+    reloader: Arc<Reloader>,
 }
 
 /// What ends first.
@@ -109,7 +116,11 @@ impl Relay {
     /// When a part cannot be had; nothing has been accepted then.
     pub async fn open(config: Config, metrics: Option<Metrics>) -> Result<Self, StartError> {
         let wal_config = config.wal;
-        let (wal, report) = tokio::task::spawn_blocking(|| Wal::open(wal_config)).await??;
+        let opening = tokio::task::spawn_blocking(|| Wal::open(wal_config));
+        let (wal, report) = tokio::select! {
+            opened = opening => opened??,
+            () = manager::extend_start() => return Err(StartError::Endless),
+        };
         tracing::info!(
             created = report.created,
             first = report.first.get(),
@@ -126,16 +137,42 @@ impl Relay {
         }
         let handles: Arc<[SinkHandle]> = sinks.iter().map(Sink::handle).collect();
         warn_of_orphans(&wal, &handles);
+        let listen = |what, address: String| {
+            move |source: io::Error| StartError::Listen { what, address, source }
+        };
+        let (ack_deadline, address) = (config.ingest.ack_deadline, config.ingest.listen);
+        let ingest = Ingest::bind(config.ingest, wal.clone())
+            .map_err(listen("ingest", address.to_string()))?;
+        let mut reloader = Reloader::new(config.fixed);
+        let handle = ingest.handle();
+        reloader.hook(move |config| handle.reload(config.ingest.live.clone()));
+        reloader.hook(|config| {
+            telemetry::set_filter(&config.log_level);
+        });
+        let names = Arc::clone(&handles);
+        reloader.hook(move |config| names_of_drains(config, &names));
+        let tokens = Arc::clone(&handles);
+        reloader.hook(move |_| tokens_of_collectors(&tokens));
         let (phase, phase_seen) = watch::channel(Phase::Ready);
-        let view = View { wal: wal.clone(), sinks: handles, phase: phase_seen, metrics };
-        let listen =
-            |what, address| move |source: io::Error| StartError::Listen { what, address, source };
+        let view = View {
+            wal: wal.clone(),
+            ingest: ingest.handle(),
+            sinks: handles,
+            phase: phase_seen,
+            reload: reloader.status(),
+            metrics,
+        };
         let admin = Admin::bind(&config.admin, view.clone())
             .await
-            .map_err(listen("admin", config.admin.listen))?;
-        let (ack_deadline, address) = (config.ingest.ack_deadline, config.ingest.listen);
-        let ingest = Ingest::bind(config.ingest, wal.clone()).map_err(listen("ingest", address))?;
-        Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase })
+            .map_err(listen("admin", config.admin.listen.to_string()))?;
+        let reloader = Arc::new(reloader);
+        Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader })
+    }
+
+    /// Takes new settings while the relay runs.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 
     /// Where frames are taken.
@@ -160,7 +197,7 @@ impl Relay {
 
     /// Runs until told to stop, or until a part fails.
     pub async fn run(self, stop: CancellationToken) -> Exit {
-        let Self { wal, ingest, ack_deadline, sinks, admin, view, phase } = self;
+        let Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader: _ } = self;
         let (stop_parts, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let mut parts = JoinSet::new();
         let mut admin_task = JoinSet::new();
@@ -185,6 +222,8 @@ impl Relay {
         let mut background = JoinSet::new();
         background.spawn(sweeper);
         background.spawn(upkeep);
+        let (handle, stopping) = (view.ingest.clone(), stop_parts.clone());
+        background.spawn(manager::feed_watchdog(handle, wal.clone(), stopping));
 
         let early = tokio::select! {
             () = stop.cancelled() => None,
@@ -270,6 +309,23 @@ async fn finish(parts: &mut JoinSet<Part>, mut left: usize, limit: Duration) -> 
         return Exit::DeadlinePassed;
     }
     exit
+}
+
+/// Has every destination read its token again.
+fn tokens_of_collectors(sinks: &[SinkHandle]) {
+    for sink in sinks {
+        let reload = sink.reload_token();
+        tracing::info!(destination = %sink.name(), ?reload, "the token was looked at again");
+    }
+}
+
+/// Gives every destination the names of the drains.
+fn names_of_drains(config: &Config, sinks: &[SinkHandle]) {
+    for sink in sinks {
+        if let Some(new) = config.destinations.iter().find(|new| new.name == *sink.name()) {
+            sink.set_drains(Arc::clone(&new.mapping.drains));
+        }
+    }
 }
 
 /// Checkpoints of destinations that are no longer configured keep their messages.

@@ -22,6 +22,7 @@ use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
 
 use args::{Args, Command, SimulateCommand};
+use signals::Hangup;
 
 /// Runs the command that the arguments name.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
@@ -44,18 +45,18 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Check { config, probe: true, json, probe_wait } => {
             serve::probe(&config, json, probe_wait)
         }
-        Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
+        Command::Demo(args) => runtime(|stop, _| demo::demo(args, stop)),
         Command::Simulate(SimulateCommand::Hec(args)) => {
-            runtime(|stop| simulate_hec::hec(*args, stop))
+            runtime(|stop, _| simulate_hec::hec(*args, stop))
         }
         Command::Simulate(SimulateCommand::Logplex(args)) => {
-            runtime(|stop| simulate::logplex(args, stop))
+            runtime(|stop, _| simulate::logplex(args, stop))
         }
     }
 }
 
 /// Runs a command until it ends by itself, or by a signal; a second signal ends it at once.
-fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken) -> F) -> Exit {
+fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken, Hangup) -> F) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,11 +64,11 @@ fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken) -> 
             return Exit::Bug;
         }
     };
-    let stop = CancellationToken::new();
+    let (stop, hangup) = (CancellationToken::new(), Hangup::default());
     let exit = runtime.block_on(async {
         tokio::select! {
-            exit = command(stop.clone()) => exit,
-            exit = signals::twice(stop) => exit,
+            exit = command(stop.clone(), Hangup::clone(&hangup)) => exit,
+            exit = signals::twice(stop, hangup) => exit,
         }
     });
     // What still runs has been told to end; a thread that waits for the disk must not hold up

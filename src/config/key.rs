@@ -18,6 +18,8 @@ pub(super) struct Key {
     pub(super) doc: &'static str,
     /// Whether this forebay can do it.
     pub(super) status: Status,
+    /// Whether a change takes effect on SIGHUP. If not, it waits for a restart.
+    pub(super) live: bool,
 }
 
 /// What may be written.
@@ -33,6 +35,8 @@ pub(super) enum Kind {
     SecretFile,
     /// An IP address and a port.
     Address(&'static [LaterValue]),
+    /// An IP address and a port, or `systemd`.
+    Listen,
     /// A list of texts.
     List,
     /// A minijinja template.
@@ -155,6 +159,7 @@ impl Kind {
             | Self::Path
             | Self::Secret
             | Self::SecretFile
+            | Self::Listen
             | Self::List
             | Self::Template
             | Self::Size { .. }
@@ -178,6 +183,7 @@ impl Kind {
             Self::Secret => "secret".to_owned(),
             Self::SecretFile => "absolute path of a file that holds a secret".to_owned(),
             Self::Address(_) => "IP address and port".to_owned(),
+            Self::Listen => "IP address and port, or `\"systemd\"`".to_owned(),
             Self::List => "list of texts".to_owned(),
             Self::Template => "template".to_owned(),
             Self::Size { min, max } => format!("size, {min} to {max}"),
@@ -199,6 +205,7 @@ impl Kind {
             | Self::Secret
             | Self::SecretFile
             | Self::Address(_)
+            | Self::Listen
             | Self::List
             | Self::Template
             | Self::Size { .. }

@@ -12,6 +12,7 @@ pub mod docs;
 mod duration;
 mod error;
 mod expand;
+mod fixed;
 mod key;
 mod raw;
 mod read;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use fixed::Fixed;
 
 use crate::{admin, ingest, sink, wal};
 use raw::RawSection;
@@ -65,6 +67,10 @@ pub struct Config {
     pub destinations: Vec<sink::Config>,
     /// What admin is told.
     pub admin: admin::Config,
+    /// Which log lines are written (`log_level`).
+    pub log_level: String,
+    /// What only a restart can change.
+    pub fixed: Fixed,
 }
 
 /// A configuration, and what its operator should know about it.

@@ -423,6 +423,7 @@ fn expected(kind: &Kind) -> String {
         | Kind::Secret
         | Kind::SecretFile
         | Kind::Address(_)
+        | Kind::Listen
         | Kind::Template => "a text".to_owned(),
     }
 }

@@ -16,6 +16,7 @@ mod task;
 mod token;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Epoch;
 use crate::delivery::{Delivery, Status};
 use crate::hec::encoder::Encoder;
-use crate::hec::mapping::{Mapping, MappingError};
+use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
 use crate::record::Checkpoint;
 use crate::types::{DestinationName, Position};
 use crate::wal::{CommitError, OpenError, Wal};
@@ -110,6 +111,7 @@ pub struct Sink {
     packer: pack::Packer,
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
+    drains: Arc<watch::Sender<KnownDrains>>,
 }
 
 /// Looks at a destination from outside. Cheap to clone.
@@ -121,7 +123,11 @@ pub struct SinkHandle {
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
+    drains: Arc<watch::Sender<KnownDrains>>,
 }
+
+/// What is configured about drains, by drain token.
+type KnownDrains = Arc<BTreeMap<String, DrainInfo>>;
 
 /// A destination's state, as of at most half a second ago.
 #[derive(Clone, Debug)]
@@ -151,6 +157,17 @@ impl SinkHandle {
     #[must_use]
     pub const fn acknowledgement_required(&self) -> bool {
         self.acknowledgement_required
+    }
+
+    /// From the next batch on, drains have these names.
+    pub fn set_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+        self.drains.send_if_modified(|known| {
+            let changes = *known != drains;
+            if changes {
+                *known = drains;
+            }
+            changes
+        });
     }
 
     /// Whether the collectors' certificates are checked.
@@ -216,13 +233,15 @@ impl Sink {
         metrics::gauge!("forebay_tls_unverified", "destination" => config.name.to_string())
             .set(if verified { 0.0 } else { 1.0 });
         let limits = config.delivery.batch;
-        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression);
+        let drains = watch::Sender::new(Arc::clone(&config.mapping.drains));
+        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression)
+            .with_drains(drains.subscribe());
         let seed = uuid::Uuid::new_v4().as_u128();
         let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
         let status =
             SinkStatus { delivery: machine.status(), tail: wal.status().tail, stuck: None };
         let status = Arc::new(watch::Sender::new(status));
-        Ok(Self { config, wal, machine, packer, client, status })
+        Ok(Self { config, wal, machine, packer, client, status, drains: Arc::new(drains) })
     }
 
     /// A look from outside.
@@ -237,6 +256,7 @@ impl Sink {
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
+            drains: Arc::clone(&self.drains),
         }
     }
 

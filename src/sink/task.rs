@@ -72,7 +72,7 @@ enum Packed {
 
 impl Task {
     pub(super) fn new(sink: Sink, epoch: Epoch) -> Self {
-        let Sink { config, wal, machine, packer, client, status } = sink;
+        let Sink { config, wal, machine, packer, client, status, drains: _ } = sink;
         let metrics = Metrics::new(&config);
         Self {
             tail: wal.tail(),

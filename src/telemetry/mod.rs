@@ -10,4 +10,6 @@ mod tracing;
 
 pub use self::metrics::{AlreadyInstalled, Metrics, UPKEEP_EVERY};
 pub use self::table::{Kind, METRICS, Metric};
-pub use self::tracing::{FILTER_VARIABLE, InitError, LogFormat, ParseLogFormatError, init};
+pub use self::tracing::{
+    FILTER_VARIABLE, InitError, LogFormat, ParseLogFormatError, init, set_filter, wrong_filter,
+};

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// The environment variable that says which log lines are written, in the syntax of `RUST_LOG`:
 /// `debug`, or `info,forebay::sink=trace`. Without it, `info`.
@@ -80,8 +81,32 @@ pub fn init(format: LogFormat) -> Result<(), InitError> {
     let terminal = stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let layer = layer(format, terminal, terminal && !no_color, stderr);
-    Registry::default().with(layer).with(env_filter(filter.as_deref())?).try_init()?;
+    let (changeable, handle) = reload::Layer::new(env_filter(filter.as_deref())?);
+    Registry::default().with(layer).with(changeable).try_init()?;
+    if filter.is_none() {
+        let change = move |filter| handle.reload(filter).is_ok();
+        // Set once: a second subscriber cannot be installed.
+        CHANGE.get_or_init(|| Box::new(change));
+    }
     Ok(())
+}
+
+/// Changes the filter of the subscriber that is installed.
+static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
+
+/// What is wrong with a filter, if anything is.
+#[must_use]
+pub fn wrong_filter(text: &str) -> Option<String> {
+    env_filter(Some(text)).err().map(|error| error.to_string())
+}
+
+/// From now on, log lines are filtered by this, unless [`FILTER_VARIABLE`] says how. Says whether
+/// they are.
+pub fn set_filter(text: &str) -> bool {
+    match (CHANGE.get(), env_filter(Some(text))) {
+        (Some(change), Ok(filter)) => change(filter),
+        (None, _) | (Some(_), Err(_)) => false,
+    }
 }
 
 /// Reads a filter; without one, everything from `info` upward.

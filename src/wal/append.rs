@@ -78,6 +78,8 @@ pub(super) enum Request {
     Trim(PendingTrim),
     /// Seal the active segment, so that it may go too. May wait for the next group.
     Seal(oneshot::Sender<Result<(), CommitError>>),
+    /// Say that the appender is alive, between two groups.
+    Probe(oneshot::Sender<()>),
     /// Write what is left and end.
     Close,
 }

@@ -165,6 +165,8 @@ impl Appender {
             Request::Commit(commit) => self.commits.push(commit),
             Request::Trim(trim) => self.trims.push(trim),
             Request::Seal(answer) => self.seals.push(answer),
+            // Whoever asked may have given up waiting.
+            Request::Probe(answer) => drop(answer.send(())),
             Request::Close => group.closing = true,
         }
         let waiting = self.commits.len() + self.trims.len() + self.seals.len();

@@ -40,6 +40,9 @@ pub(super) struct Closer {
     appender: Receiver<()>,
 }
 
+/// How soon a question that finds the queue full is asked again.
+const PROBE_AGAIN: Duration = Duration::from_millis(20);
+
 /// How long a close waits for the appender. A disk that hangs must not keep the process.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -306,6 +309,23 @@ impl Wal {
         }
         self.after_handing_over();
         answered.await.unwrap_or_else(|_| Err(append_gone(&self.shared)))
+    }
+
+    /// Asks the appender whether it is alive. Resolves when it comes to answer, which a write or a
+    /// sync that hangs keeps it from: true; or false when it has ended.
+    pub async fn is_alive(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let mut request = Request::Probe(answer);
+        loop {
+            match self.requests.try_send(request) {
+                Ok(()) => break,
+                Err(TrySendError::Full(unsent)) => request = unsent,
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+            tokio::time::sleep(PROBE_AGAIN).await;
+        }
+        self.after_handing_over();
+        answered.await.is_ok()
     }
 
     /// Resolves when there is space for frames, at once if there is.

@@ -35,10 +35,18 @@ mod floors;
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
+/// Ten thousand idle connections.
+mod idle;
 /// Full disks, held requests, memory.
 mod limits;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
+/// SIGHUP: what changes without a restart, and what is refused.
+mod reload;
+/// Restarts with an inherited socket, and what the service manager is told.
+mod restart;
+/// Logplex, log-shuttle, Heroku's API and curl, as they are.
+mod senders;
 /// What an operator may make of messages, from the drain to the collector.
 mod shapes;
 /// SIGKILL and SIGTERM under load.

@@ -76,10 +76,6 @@ fn values_that_come_later() {
         with_minimal,
         &[
             (
-                "ingest.listen = \"systemd\"",
-                "1: ingest.listen: \"systemd\" is not yet supported: it comes with socket activation; write an IP address and a port, such as 127.0.0.1:8080",
-            ),
-            (
                 "wal.storage = \"memory\"",
                 "1: wal.storage: \"memory\" is not yet supported: it comes with the in-memory store for trials; write \"disk\"",
             ),
@@ -114,16 +110,10 @@ fn values_that_come_later() {
 fn keys_that_come_later() {
     check(
         with_minimal,
-        &[
-            (
-                "[ingest.tls]\ncertificate = \"/a\"",
-                "1: ingest.tls: not yet supported: it comes with TLS by forebay itself; remove the table and let a TLS proxy on this machine pass requests on to `ingest.listen`",
-            ),
-            (
-                "[ingest]\nunknown_drain = \"accept\"",
-                "2: ingest.unknown_drain: not yet supported: it comes with credentials bound to drains; remove it; frames of unknown drains are accepted",
-            ),
-        ],
+        &[(
+            "[wal]\nwhen_full = \"drop_oldest\"",
+            "2: wal.when_full: \"drop_oldest\" is not yet supported: it comes with the dropping of old frames; write \"hold\"",
+        )],
     );
 }
 

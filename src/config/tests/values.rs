@@ -135,14 +135,14 @@ fn numbers_and_flags() {
 
 #[test]
 fn addresses() {
-    let insecure = "write 127.0.0.1 or [::1] and let a TLS proxy on this machine pass requests \
-                    on, or set ingest.allow_insecure = true if the network is private";
+    let insecure = "write [ingest.tls] and [[ingest.user]], or listen on 127.0.0.1 or [::1] behind \
+                    a TLS proxy, or set ingest.allow_insecure = true if the network is private";
     check(
         with_minimal,
         &[
             (
                 "ingest.listen = \"localhost:8080\"",
-                "1: ingest.listen: \"localhost:8080\" is not an IP address and a port; write an IP address and a port, such as 127.0.0.1:8080",
+                "1: ingest.listen: \"localhost:8080\" is neither an IP address and a port nor systemd; write one of them, such as 127.0.0.1:8080",
             ),
             (
                 "ingest.listen = \"0.0.0.0:8080\"",
@@ -154,6 +154,12 @@ fn addresses() {
                 "ingest.listen = \"[2001:db8::1]:8080\"\n[[ingest.user]]\nname = \"a\"\npassword = \"b\"",
                 &format!(
                     "1: ingest.listen: [2001:db8::1]:8080 is not a loopback address, without TLS; {insecure}"
+                ),
+            ),
+            (
+                "ingest.listen = \"systemd\"",
+                &format!(
+                    "1: ingest.listen: the service manager may listen for everybody, without TLS and without a user; {insecure}"
                 ),
             ),
             (

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +83,10 @@ pub(crate) struct Lab {
     /// Further tables.
     tables: &'static str,
     environment: Vec<(String, String)>,
+    /// What the configuration has, and what is to stand there instead.
+    edits: Vec<(String, String)>,
+    /// The socket that every process inherits, as from a service manager.
+    socket: Option<TcpListener>,
     /// What the simulated Logplex of this test sent.
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
@@ -99,6 +105,8 @@ impl Lab {
             wal_extra: "",
             tables: "",
             environment: Vec::new(),
+            edits: Vec::new(),
+            socket: None,
             sent: Arc::default(),
             books: Vec::new(),
             process: None,
@@ -135,6 +143,36 @@ impl Lab {
     /// Variables of the next start.
     pub(crate) fn environment(&mut self, variables: Vec<(String, String)>) {
         self.environment = variables;
+    }
+
+    /// Writes the configuration with something else in a place. For the next start, or for a
+    /// reload.
+    pub(crate) fn edit(&mut self, before: &str, after: &str) {
+        assert!(self.config().contains(before), "{before}");
+        self.edits.push((before.to_owned(), after.to_owned()));
+        self.config_file();
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&mut self) {
+        self.process().hang_up();
+    }
+
+    /// SIGHUP, until the configuration is in force.
+    pub(crate) async fn reload(&mut self) {
+        let before = self.metric("forebay_config_last_reload_seconds").await;
+        self.hang_up();
+        eventually(SOON, "the configuration is taken", async || {
+            self.metric("forebay_config_last_reload_seconds").await > before
+        })
+        .await;
+    }
+
+    /// From now on every process inherits one listening socket, which stays open between them.
+    pub(crate) fn inherit(&mut self) {
+        let listen = format!("listen = \"{}\"", self.ingest.address());
+        self.edit(&listen, "listen = \"systemd\"\nallow_insecure = true");
+        self.socket = Some(TcpListener::bind(self.ingest.address()).unwrap());
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -183,7 +221,7 @@ impl Lab {
             .unwrap();
         }
         write!(text, "{}\n[admin]\nlisten = \"{}\"\n", self.tables, self.admin.address()).unwrap();
-        text
+        self.edits.iter().fold(text, |text, (before, after)| text.replacen(before, after, 1))
     }
 
     pub(crate) fn config_file(&self) -> PathBuf {
@@ -213,7 +251,11 @@ impl Lab {
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "one at a time");
         let config = self.config_file();
-        let mut command = command(&["serve", "--config", config.to_str().unwrap()]);
+        let args = ["serve", "--config", config.to_str().unwrap()];
+        let mut command = match &self.socket {
+            None => command(&args),
+            Some(socket) => inheriting(socket, &args),
+        };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let started = Process::start(command, &self.path().join("stdout"), &self.log_file());
         self.process = Some(started);
@@ -321,6 +363,18 @@ impl Lab {
 
 pub(crate) const fn number(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
+}
+
+/// forebay with a socket as its file 3, as systemd would have it. The shell moves it there.
+fn inheriting(socket: &TcpListener, args: &[&str]) -> Command {
+    let mut shell = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+    shell.args(["-c", script, "sh"]);
+    let forebay = command(args);
+    shell.arg(forebay.get_program()).args(forebay.get_args());
+    shell.env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG");
+    shell.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    shell
 }
 
 /// The addresses in a `forebay is ready` line.

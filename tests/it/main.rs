@@ -23,6 +23,8 @@ mod support;
 mod admin;
 /// Exit codes, `check`, `demo`, `simulate`.
 mod commands;
+/// `forebay simulate logplex --conformance`, against forebay.
+mod conformance;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The same frame sent twice is stored once.
@@ -35,6 +37,8 @@ mod floors;
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
+/// Hostile clients beside good senders, and more load than there is room for.
+mod hostile;
 /// Ten thousand idle connections.
 mod idle;
 /// Full disks, held requests, memory.

@@ -15,6 +15,7 @@
 //! so), so that its buffer never overflows; and a connection may live for ever, not five hours.
 
 mod config;
+pub mod conformance;
 mod connection;
 mod frame;
 mod pace;

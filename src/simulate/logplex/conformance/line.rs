@@ -146,8 +146,9 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Whether the receiver closes within this time, and sends nothing before.
+    /// Whether the receiver closes within this time.
     pub(super) async fn closes(&mut self, within: Duration) -> bool {
-        matches!(timeout(within, self.receive()).await, Ok(Err(_)))
+        let closed = async { while self.receive().await.is_ok() {} };
+        timeout(within, closed).await.is_ok()
     }
 }

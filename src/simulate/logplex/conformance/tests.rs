@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{timeout, timeout_at};
 
 use super::*;
 
@@ -90,21 +91,17 @@ async fn serve(mut stream: TcpStream, wrong: Wrong) -> Option<()> {
             };
             buffer.drain(..end);
         } else {
+            let start = crate::clock::instant();
             while buffer.len() < length {
-                let more = tokio::time::timeout(
-                    Duration::from_millis(150),
-                    read(&mut stream, &mut buffer),
-                );
-                match more.await {
-                    Ok(more) => more?,
-                    Err(_) if wrong == Wrong::Impatient => {
-                        stream
-                            .write_all(b"HTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\n")
-                            .await
-                            .ok()?;
-                        return None;
-                    }
-                    Err(_) => {}
+                let end = if wrong == Wrong::Impatient { 1200 } else { 60_000 };
+                let end = start + Duration::from_millis(end);
+                let more = timeout_at(end.into(), read(&mut stream, &mut buffer)).await;
+                if let Ok(more) = more {
+                    more?;
+                } else {
+                    let late = b"HTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\n";
+                    stream.write_all(late).await.ok()?;
+                    return None;
                 }
             }
             let body: Vec<u8> = buffer.drain(..length).collect();
@@ -127,16 +124,17 @@ async fn serve(mut stream: TcpStream, wrong: Wrong) -> Option<()> {
         let status = if wrong == Wrong::TakesAll { 200 } else { refusal.or(status).unwrap_or(200) };
         if wrong == Wrong::HalfClosed {
             // As a server that reads on to see whether the client is still there.
-            let more =
-                tokio::time::timeout(Duration::from_millis(20), read(&mut stream, &mut buffer));
+            let more = timeout(Duration::from_millis(150), read(&mut stream, &mut buffer));
             if more.await == Ok(None) {
                 return None;
             }
         }
-        let rest = match wrong {
-            Wrong::Chunked => "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-            Wrong::Talks => "Content-Length: 2\r\n\r\nok",
-            _ => "Content-Length: 0\r\n\r\n",
+        let rest = if wrong == Wrong::Chunked {
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        } else if wrong == Wrong::Talks {
+            "Content-Length: 2\r\n\r\nok"
+        } else {
+            "Content-Length: 0\r\n\r\n"
         };
         let answer = format!("HTTP/1.1 {status} Said\r\n{rest}");
         stream.write_all(answer.as_bytes()).await.ok()?;
@@ -191,6 +189,7 @@ async fn each_mistake_fails_its_rows_and_no_others() {
         "no count",
         "4xx only for what is refused every time",
     ];
+    let mut running = JoinSet::new();
     for (wrong, expected) in [
         (Wrong::Nothing, vec![]),
         (Wrong::Chunked, [&kept[..], &["none is chunked", "each says its length"]].concat()),
@@ -225,7 +224,10 @@ async fn each_mistake_fails_its_rows_and_no_others() {
         ),
     ] {
         let expected: BTreeSet<_> = expected.into_iter().collect();
-        assert_eq!(failing(wrong).await, expected, "{wrong:?}");
+        running.spawn(async move { (wrong, failing(wrong).await, expected) });
+    }
+    for (wrong, found, expected) in running.join_all().await {
+        assert_eq!(found, expected, "{wrong:?}");
     }
     // How many lines there are in the other bodies is not the point.
     let found = failing(Wrong::Count).await;

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::bodies::message;
 use super::line::Line;
 use super::request::Request;
-use super::{FRAME, Found, Peer, Row, TRY, row};
+use super::{FRAME, Found, PATIENCE, Peer, Row, TRY, row};
 use crate::clock;
 
 pub(super) async fn checks(peer: &Peer) -> Vec<Row> {
@@ -97,11 +97,18 @@ async fn pieces(peer: &Peer) -> Found {
     line.reply(clock::instant()).await?.taken()
 }
 
+/// None of Heroku's senders does this, but what stands between may. An answer is best; a close is
+/// what the sender understands at once. To be left waiting costs it 5 s, and nothing says so.
 async fn half_closed(peer: &Peer) -> Found {
     let mut line = Line::open(peer).await?;
     line.write(&frame(peer).bytes()).await?;
     line.end().await?;
-    line.reply(clock::instant()).await?.taken()
+    let start = clock::instant();
+    match line.reply(start).await {
+        Ok(reply) => reply.taken(),
+        Err(problem) if start.elapsed() < PATIENCE => Ok(problem),
+        Err(problem) => Err(problem),
+    }
 }
 
 async fn broken(peer: &Peer) -> Found {

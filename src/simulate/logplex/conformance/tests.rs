@@ -30,7 +30,7 @@ enum Wrong {
     Talks,
     /// No chunked requests.
     NoChunks,
-    /// Gives up when the sender half closes.
+    /// Forgets a sender that half closes.
     HalfClosed,
     /// A 408 for a body that is slow.
     Impatient,
@@ -126,7 +126,7 @@ async fn serve(mut stream: TcpStream, wrong: Wrong) -> Option<()> {
             // As a server that reads on to see whether the client is still there.
             let more = timeout(Duration::from_millis(150), read(&mut stream, &mut buffer));
             if more.await == Ok(None) {
-                return None;
+                std::future::pending::<()>().await;
             }
         }
         let rest = if wrong == Wrong::Chunked {

@@ -67,14 +67,16 @@ fn acknowledgements(status: u16, body: &[u8]) {
     assert!(acked.is_sorted_by(|a, b| a < b), "ascending, each once");
     assert!(acked.iter().all(|id| asked.contains(id)), "only what was asked");
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
-        let said = |id: &AckId| value["acks"][id.get().to_string()] == Value::Bool(true);
+        let acks = value.get("acks");
+        let answer = |id: &AckId| acks.and_then(|acks| acks.get(id.get().to_string()));
+        let said = |id: &AckId| answer(id) == Some(&Value::Bool(true));
         let promised: Vec<AckId> = asked.iter().copied().filter(said).collect();
         assert_eq!(acked, promised, "what says true, and nothing else");
     }
     if !acked.is_empty() {
         let query: Value = serde_json::from_slice(&ack::encode(&acked)).unwrap_or_default();
         let ids: Vec<u64> = acked.iter().map(|id| id.get()).collect();
-        assert_eq!(query["acks"], Value::from(ids));
+        assert_eq!(query.get("acks"), Some(&Value::from(ids)));
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn refusals(peer: &Peer) -> Vec<Row> {
         rows.push(row("refusals", "no credentials are 401 or 403", UNSEEN, found));
     }
     let mut request = frame();
-    request.path = "/there-is-no-such-drain".to_owned();
+    "/there-is-no-such-drain".clone_into(&mut request.path);
     let found = refused(peer, &request, &[404]).await;
     rows.push(row("refusals", "a wrong path is 404", UNSEEN, found));
     let mut request = frame().with_body(Vec::new());

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::logplex::Profile;
 use forebay::types::{ByteSize, Offset, UnixMicros};
-use forebay::wal::{Config, NewFrame, Wal};
+use forebay::wal::{self, Config, NewFrame, Wal};
 use tokio::task::JoinSet;
 
 /// Bytes of a frame: the mean of the record sizes that `docs/benchmarks.md` compares with.
@@ -27,6 +27,10 @@ fn config(dir: &Path) -> Config {
         retention: Duration::ZERO,
         dedupe_window: Duration::from_hours(24),
         dedupe_memory: ByteSize::mib(64),
+        when_full: wal::WhenFull::default(),
+        durability: wal::Durability::default(),
+        storage: wal::Storage::default(),
+        on_damage: wal::OnDamage::default(),
     }
 }
 

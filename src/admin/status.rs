@@ -1,11 +1,14 @@
 //! `/v1/status`, as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::clock;
 use crate::delivery::EndpointState;
 use crate::ingest;
 use crate::sink::{SinkHandle, SinkStatus};
+use crate::wal::{Gap, Orphan, RecoveryReport, Storage, TornTail};
 
 use super::{ReloadStatus, View};
 
@@ -24,6 +27,70 @@ pub struct Status {
     pub log: LogStatus,
     /// The destinations, in the order of configuration.
     pub destinations: Vec<DestinationStatus>,
+    /// Cursors of destinations that are not configured any more.
+    pub orphaned: Vec<OrphanStatus>,
+}
+
+/// A cursor that nobody reads with, and that keeps its messages.
+#[derive(Clone, Debug, Serialize)]
+pub struct OrphanStatus {
+    /// The destination it was of.
+    pub name: String,
+    /// The first message that is not settled: offset and index.
+    pub checkpoint: (u64, u32),
+    /// Segments it needs, alone or with others.
+    pub pinned_segments: usize,
+    /// Bytes of their frames, before compression.
+    pub pinned_bytes: u64,
+    /// Messages it has not got.
+    pub pending: u64,
+}
+
+/// A stretch of the log that some destination never gets.
+#[derive(Clone, Debug, Serialize)]
+pub struct GapStatus {
+    /// `space`: dropped because the log was full. `damage`: damaged, and given up.
+    pub cause: &'static str,
+    /// The first frame.
+    pub first_offset: u64,
+    /// Behind the last frame.
+    pub end_offset: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// When it began, microseconds since 1970.
+    pub first_recorded_us: i64,
+    /// When it was last made longer.
+    pub last_recorded_us: i64,
+    /// Messages lost, by destination, as of its last synced checkpoint then.
+    pub losses: BTreeMap<String, u64>,
+}
+
+/// What the start found.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecoveryStatus {
+    /// Whether the store was made by this start.
+    pub created: bool,
+    /// The durable end, at the start.
+    pub end_offset: u64,
+    /// Frames that were counted again.
+    pub recounted: u64,
+    /// How long opening took, in seconds.
+    pub seconds: f64,
+    /// Last records of RocksDB's log that were not whole, never answered, and cut off.
+    pub torn: Vec<TornStatus>,
+    /// Frames that were given up, as an operator wished: first offset, and behind the last.
+    pub given_up: Vec<(u64, u64)>,
+}
+
+/// A torn last record of a log file.
+#[derive(Clone, Debug, Serialize)]
+pub struct TornStatus {
+    /// The file.
+    pub file: String,
+    /// Where it was cut.
+    pub at: u64,
+    /// How much of the record there was.
+    pub bytes: u64,
 }
 
 /// The state of the configuration.
@@ -93,8 +160,16 @@ pub struct LogStatus {
     pub space_is_short: bool,
     /// Why the log is poisoned, if it is.
     pub poisoned: Option<String>,
-    /// `fsync`: a frame is synced before it is answered.
-    pub durability: &'static str,
+    /// What has happened to a frame before it is answered, as `wal.durability` has it.
+    pub durability: String,
+    /// `disk` or `memory`.
+    pub storage: &'static str,
+    /// What both mean, in a sentence.
+    pub promise: &'static str,
+    /// What some destination never gets, in the order of the log.
+    pub gaps: Vec<GapStatus>,
+    /// What the start found.
+    pub recovery: RecoveryStatus,
 }
 
 /// A destination's state.
@@ -195,8 +270,17 @@ impl Status {
                 file_bytes: wal.file_bytes.map(crate::types::ByteSize::get),
                 space_is_short: wal.space_is_short,
                 poisoned: wal.poisoned,
-                durability: "fsync",
+                durability: wal.durability.to_string(),
+                storage: match wal.storage {
+                    Storage::Disk => "disk",
+                    Storage::Memory => "memory",
+                },
+                promise: wal.promise,
+                gaps: view.wal.gaps().iter().map(GapStatus::of).collect(),
+                recovery: RecoveryStatus::of(view.wal.recovery()),
             },
+            // What cannot be read is logged where it keeps segments from being dropped.
+            orphaned: view.wal.orphans().iter().flatten().map(OrphanStatus::of).collect(),
             destinations: view.sinks.iter().map(DestinationStatus::of).collect(),
         }
     }
@@ -208,6 +292,19 @@ impl ConfigStatus {
             last_reload_successful: reload.successful,
             taken: reload.taken.get() as f64 / 1e6,
             restart_needed: reload.restart_needed.clone(),
+        }
+    }
+}
+
+impl OrphanStatus {
+    fn of(orphan: &Orphan) -> Self {
+        let position = orphan.checkpoint.position;
+        Self {
+            name: orphan.name.to_string(),
+            checkpoint: (position.offset.get(), position.index),
+            pinned_segments: orphan.segments,
+            pinned_bytes: orphan.bytes.get(),
+            pending: orphan.messages,
         }
     }
 }
@@ -230,6 +327,38 @@ impl IngestStatus {
             certificate_not_after: status.certificate_not_after.map(|at| at.get() / 1_000_000),
             upstream_loss: status.upstream_loss.into_iter().map(loss).collect(),
             unknown_drains: status.unknown_drains.into_iter().map(stranger).collect(),
+        }
+    }
+}
+
+impl GapStatus {
+    fn of(gap: &Gap) -> Self {
+        Self {
+            cause: gap.cause.as_str(),
+            first_offset: gap.range.start.get(),
+            end_offset: gap.range.end.get(),
+            messages: gap.messages,
+            first_recorded_us: gap.first_recorded.get(),
+            last_recorded_us: gap.last_recorded.get(),
+            losses: gap.losses.iter().map(|(name, lost)| (name.to_string(), *lost)).collect(),
+        }
+    }
+}
+
+impl RecoveryStatus {
+    fn of(report: &RecoveryReport) -> Self {
+        let torn = |torn: &TornTail| TornStatus {
+            file: torn.file.display().to_string(),
+            at: torn.at,
+            bytes: torn.bytes,
+        };
+        Self {
+            created: report.created,
+            end_offset: report.end.get(),
+            recounted: report.recounted,
+            seconds: report.took.as_secs_f64(),
+            torn: report.torn.iter().map(torn).collect(),
+            given_up: report.given_up.iter().map(|r| (r.start.get(), r.end.get())).collect(),
         }
     }
 }

@@ -28,12 +28,12 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Phase, View};
+use crate::admin::{Admin, Listen, Phase, View};
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::sink::{Ended, Sink, SinkError, SinkHandle};
 use crate::telemetry::{self, Metrics, UPKEEP_EVERY};
-use crate::wal::{OpenError, Wal};
+use crate::wal::{Durability, OpenError, Storage, Wal};
 
 pub use exit::Exit;
 pub use reload::{Hook, Reloader};
@@ -47,6 +47,9 @@ const INGEST_GRACE: Duration = Duration::from_secs(1);
 /// How often segments are looked at, and how often when space is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const SWEEP_EVERY_WHEN_SHORT: Duration = Duration::from_secs(1);
+
+/// How often orphaned cursors are told of again.
+const WARN_EVERY: Duration = Duration::from_hours(1);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -128,15 +131,20 @@ impl Relay {
             segments = report.segments,
             recounted = report.recounted,
             frame_ids = report.frame_ids,
+            torn = report.torn.len(),
+            given_up = report.given_up.len(),
+            durability = %wal.status().durability,
             took_ms = report.took.as_millis(),
             "the log is open"
         );
+        warn_of_weakness(&wal);
+        wal.configured(config.destinations.iter().map(|destination| destination.name.clone()));
+        warn_of_orphans(&wal);
         let mut sinks = Vec::with_capacity(config.destinations.len());
         for destination in config.destinations {
             sinks.push(Sink::open(destination, wal.clone()).await?);
         }
         let handles: Arc<[SinkHandle]> = sinks.iter().map(Sink::handle).collect();
-        warn_of_orphans(&wal, &handles);
         let listen = |what, address: String| {
             move |source: io::Error| StartError::Listen { what, address, source }
         };
@@ -147,7 +155,7 @@ impl Relay {
         let handle = ingest.handle();
         reloader.hook(move |config| handle.reload(config.ingest.live.clone()));
         reloader.hook(|config| {
-            telemetry::set_filter(&config.log_level);
+            telemetry::configured_filter(&config.log_level);
         });
         let names = Arc::clone(&handles);
         reloader.hook(move |config| names_of_drains(config, &names));
@@ -182,11 +190,9 @@ impl Relay {
     }
 
     /// Where admin listens.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+    #[must_use]
+    pub const fn admin_listen(&self) -> &Listen {
+        self.admin.listen()
     }
 
     /// What can be looked at while the relay runs.
@@ -329,21 +335,31 @@ fn names_of_drains(config: &Config, sinks: &[SinkHandle]) {
 }
 
 /// Checkpoints of destinations that are no longer configured keep their messages.
-fn warn_of_orphans(wal: &Wal, sinks: &[SinkHandle]) {
-    for (name, checkpoint) in wal.checkpoints().into_iter().flatten() {
-        if sinks.iter().all(|sink| *sink.name() != name) {
-            tracing::warn!(
-                destination = %name,
-                position = %checkpoint.position,
-                "this destination is not configured any more, but its cursor still keeps all \
-                 messages from its position on"
-            );
-        }
+fn warn_of_orphans(wal: &Wal) {
+    for orphan in wal.orphans().into_iter().flatten() {
+        tracing::warn!(
+            destination = %orphan.name,
+            position = %orphan.checkpoint.position,
+            segments = orphan.segments,
+            bytes = orphan.bytes.get(),
+            messages = orphan.messages,
+            "this destination is not configured any more, but its cursor still keeps all \
+             messages from its position on"
+        );
+    }
+}
+
+/// Less than the default is an operator's choice, and is said at every start.
+fn warn_of_weakness(wal: &Wal) {
+    let status = wal.status();
+    if (status.storage, status.durability) != (Storage::Disk, Durability::Fsync) {
+        tracing::warn!(durability = %status.durability, "{}", status.promise);
     }
 }
 
 /// Drops segments when they may go.
 async fn sweep(wal: Wal, stop: CancellationToken) {
+    let mut warned = crate::clock::instant();
     loop {
         let short = wal.status().space_is_short;
         let wait = if short { SWEEP_EVERY_WHEN_SHORT } else { SWEEP_EVERY };
@@ -354,7 +370,17 @@ async fn sweep(wal: Wal, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let wal = wal.clone();
-        match tokio::task::spawn_blocking(move || wal.sweep()).await {
+        let warn = crate::clock::instant() - warned >= WARN_EVERY;
+        if warn {
+            warned = crate::clock::instant();
+        }
+        let swept = tokio::task::spawn_blocking(move || {
+            if warn {
+                warn_of_orphans(&wal);
+            }
+            wal.sweep()
+        });
+        match swept.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::error!(%error, "no segment could be dropped"),
             Err(error) => tracing::error!(%error, "bug: dropping segments has panicked"),

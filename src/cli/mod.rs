@@ -1,14 +1,21 @@
 //! The commands.
 
 mod args;
+mod client;
 mod demo;
+mod drain;
+mod human;
 mod limits;
+mod manual;
 mod output;
 mod probe;
 mod serve;
 mod signals;
 mod simulate;
 mod simulate_hec;
+mod status;
+mod top;
+mod wal;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -20,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
+use crate::wal::OnDamage;
 
-use args::{Args, Command, SimulateCommand};
+use args::{Args, Command, CursorCommand, DrainCommand, SimulateCommand};
 use signals::Hangup;
 
 /// Runs the command that the arguments name.
@@ -40,7 +48,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         return Exit::Usage;
     }
     match args.command {
-        Command::Serve { config } => serve::serve(&config),
+        Command::Serve { config, recover, skip_damaged } => {
+            serve::serve(&config, OnDamage { recover, skip_damaged })
+        }
         Command::Check { config, probe: false, .. } => serve::check(&config),
         Command::Check { config, probe: true, json, probe_wait } => {
             serve::probe(&config, json, probe_wait)
@@ -52,6 +62,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Simulate(SimulateCommand::Logplex(args)) => {
             runtime(|stop, _| simulate::logplex(args, stop))
         }
+        Command::Status(args) => runtime(|_, _| status::status(args)),
+        Command::Top(args) => runtime(|stop, _| top::top(args, stop)),
+        Command::Cursor(CursorCommand::List(args)) => runtime(|_, _| status::cursors(args)),
+        Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
+        Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
+        Command::Wal(command) => wal::run(command),
+        Command::LogLevel(args) => runtime(|_, _| status::log_level(args)),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man(args) => manual::man(&args),
     }
 }
 

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Phase;
+use crate::admin::{Phase, Status, View};
 use crate::app::{Exit, Relay, Reloader, manager};
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::telemetry::{self, Metrics};
+use crate::wal::OnDamage;
 
-use super::signals::Hangup;
+use super::signals::{self, Hangup};
 use super::{limits, output, runtime};
 
 fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
@@ -63,12 +65,13 @@ pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
     }
 }
 
-pub(super) fn serve(path: &Path) -> Exit {
-    let config = match load(path) {
+pub(super) fn serve(path: &Path, on_damage: OnDamage) -> Exit {
+    let mut config = match load(path) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    telemetry::set_filter(&config.log_level);
+    telemetry::configured_filter(&config.log_level);
+    config.wal.on_damage = on_damage;
     limits::raise_open_files(config.ingest.max_connections);
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,
@@ -87,6 +90,8 @@ async fn relay(
     stop: CancellationToken,
     hangup: Hangup,
 ) -> Exit {
+    // Before anything else: a signal that nobody catches ends the process.
+    let dumps = signals::dumps();
     let relay = match Relay::open(config, Some(metrics)).await {
         Ok(relay) => relay,
         Err(error) => {
@@ -96,9 +101,10 @@ async fn relay(
     };
     // Given to whoever supervises, and only now: recovery is done, the listeners are bound.
     manager::ready();
-    let admin = relay.admin_addr().map(|address| address.to_string()).unwrap_or_default();
+    let admin = relay.admin_listen().to_string();
     tracing::info!(ingest = %relay.ingest_addr(), admin, "forebay is ready");
-    let mut phase = relay.view().phase;
+    let view = relay.view();
+    let mut phase = view.phase.clone();
     let stopping = async {
         if phase.wait_for(|phase| *phase == Phase::Stopping).await.is_ok() {
             manager::stopping();
@@ -108,6 +114,7 @@ async fn relay(
     let exit = tokio::select! {
         (exit, ()) = async { tokio::join!(relay.run(stop), stopping) } => exit,
         never = reloads => never,
+        () = dump_state(&view, dumps) => Exit::Bug,
     };
     tracing::info!(code = exit.code(), "forebay has stopped");
     exit
@@ -125,5 +132,22 @@ async fn reloads(path: &Path, reloader: Arc<Reloader>, hangup: Hangup) -> Exit {
             tracing::error!(%error, "bug: reading the configuration again has panicked");
         }
         manager::ready();
+    }
+}
+
+/// SIGUSR1: everything that `forebay status` would show, into the log, for when admin cannot be
+/// reached. Ends never.
+async fn dump_state(view: &View, mut signals: Option<Signal>) {
+    loop {
+        match &mut signals {
+            // A stream of signals has no end.
+            Some(signals) => drop(signals.recv().await),
+            None => std::future::pending().await,
+        }
+        let status = Status::of(view);
+        match serde_json::to_string(&status) {
+            Ok(state) => tracing::info!(state, "SIGUSR1: the state"),
+            Err(error) => tracing::error!(%error, "SIGUSR1: the state cannot be written"),
+        }
     }
 }

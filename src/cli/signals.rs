@@ -1,9 +1,9 @@
 //! SIGTERM and SIGINT: the first stops in order, the second ends at once. SIGHUP reads the
-//! configuration again, where there is one.
+//! configuration again, where there is one. SIGUSR1 dumps the state into the log.
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -38,4 +38,11 @@ pub(super) async fn twice(stop: CancellationToken, hangup_heard: Hangup) -> Exit
         }
         stop.cancel();
     }
+}
+
+/// The SIGUSR1s from now on.
+pub(super) fn dumps() -> Option<Signal> {
+    signal(SignalKind::user_defined1())
+        .inspect_err(|error| tracing::error!(%error, "SIGUSR1 cannot be caught"))
+        .ok()
 }

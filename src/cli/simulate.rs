@@ -39,6 +39,8 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
         duration: args.duration,
         rate: args.rate,
         drains: args.drains,
+        from: args.from,
+        new_ids: args.new_ids,
         ..LogplexConfig::default()
     };
     if args.conformance {
@@ -79,7 +81,14 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
         () = rates => return Exit::Bug,
     };
     output::line(&report.to_string());
-    save(args.ledger.as_deref(), |path| ledger.write_to(path))
+    let saved = save(args.ledger.as_deref(), |path| ledger.write_to(path));
+    match report.file_error {
+        Some(error) => {
+            output::error(&error);
+            Exit::Storage
+        }
+        None => saved,
+    }
 }
 
 /// Tries every behaviour of a sender. 0 when none would lose anything, 1 when one would.

@@ -9,7 +9,7 @@ use super::key::{Key, Kind, Later, LaterValue, Preset, Section, Status};
 use crate::types::ByteSize;
 
 use Kind::{
-    Address, Choice, Count, Flag, List, Listen, Path, SecretFile, Size, Template, Text, Time,
+    Choice, Count, Flag, List, Listen, Path, SecretFile, Size, Socket, Template, Text, Time,
 };
 use Preset::{Absent, Required, Value};
 use Status::Supported;
@@ -58,7 +58,10 @@ pub(super) static SECTIONS: &[Section] = &[
         "destination.tls",
         "Which certificates of the collectors are trusted, and which one forebay shows.",
     ),
-    section("admin", "Health, readiness and metrics over HTTP, for operators on this machine."),
+    section(
+        "admin",
+        "Health, metrics, state and changes over HTTP, for operators on this machine.",
+    ),
 ];
 
 const fn section(path: &'static str, doc: &'static str) -> Section {
@@ -286,24 +289,20 @@ keys! {
     STORAGE = key(
         "wal.storage",
         Choice {
-            now: &["disk"],
-            later: &[LaterValue { value: "memory", with: "the in-memory store for trials" }],
+            now: &["disk", "memory"],
+            later: &[],
         },
         Value("disk"),
-        "Where the log is kept.",
+        "Where the log is kept. `memory` is for trials: nothing outlives the process, and nothing \
+         is written to `data_dir`.",
     );
     DURABILITY = key(
-        "wal.durability",
-        Choice {
-            now: &["fsync"],
-            later: &[
-                LaterValue { value: "interval:", with: "weaker durability on request" },
-                LaterValue { value: "none", with: "weaker durability on request" },
-            ],
-        },
-        Value("fsync"),
+        "wal.durability", Text, Value("fsync"),
         "What must have happened to a frame before Logplex gets its 200. `fsync`: it is on \
-         stable storage.",
+         stable storage. `interval:` with a duration from 10ms to 1m, such as \
+         `interval:100ms`: the system has it and puts it on stable storage at least this often, \
+         so a power cut loses what was answered since. `none`: the system has it, and a power cut \
+         loses what it likes. The end of the process loses nothing in any of them.",
     );
     SEGMENT_SIZE = key(
         "wal.segment_size", size(ByteSize::mib(1), ByteSize::mib(4 * GIB)), Value("128MiB"),
@@ -322,12 +321,14 @@ keys! {
     WHEN_FULL = key(
         "wal.when_full",
         Choice {
-            now: &["hold"],
-            later: &[LaterValue { value: "drop_oldest", with: "the dropping of old frames" }],
+            now: &["hold", "drop_oldest"],
+            later: &[],
         },
         Value("hold"),
         "What happens when frames that are not delivered fill the log. `hold`: requests wait, \
-         then get 503, then forebay stops accepting connections; nothing is lost here.",
+         then get 503, then forebay stops accepting connections; nothing is lost here. \
+         `drop_oldest`: the oldest segment goes, and every destination that has not got it counts \
+         its messages as dropped.",
     );
     RETENTION = key(
         "wal.retention", time(Duration::ZERO, secs(366 * DAY)), Value("24h"),
@@ -640,9 +641,19 @@ keys! {
     );
 
     ADMIN_LISTEN = key(
-        "admin.listen",
-        Address(&[LaterValue { value: "unix:", with: "admin on a unix socket" }]),
-        Value("127.0.0.1:9600"),
-        "Where admin listens: a loopback address. Port 0 takes any free port.",
+        "admin.listen", Socket, Value("127.0.0.1:9600"),
+        "Where admin listens: a loopback address, or a unix socket, such as \
+         unix:/run/forebay/admin.sock, that only forebay's user and root can open. Port 0 takes \
+         any free port.",
+    );
+    ADMIN_TOKEN_FILE = key(
+        "admin.token_file", SecretFile,
+        Absent {
+            example: "\"${CREDENTIALS_DIRECTORY}/admin\"",
+            means: "nothing can be changed over TCP",
+        },
+        "A file that holds the token which a change over TCP has to present, and nothing else, \
+         but for a newline at the end. Reading needs none, and neither does anything on a unix \
+         socket.",
     );
 }

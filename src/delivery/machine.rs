@@ -29,17 +29,17 @@ pub struct Delivery {
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     pub(super) actions: VecDeque<Action>,
     /// Where the next read begins.
-    read: Position,
+    pub(super) read: Position,
     /// Messages in the log before `read`, as the log has it.
     pub(super) messages_read: u64,
-    reading: bool,
+    pub(super) reading: bool,
     tail: Tail,
     /// The tail at the last read that reached it; none while there is known to be more.
     caught_up: Option<Tail>,
     /// When the first message that is not read was seen.
     waiting_since: Option<Duration>,
     /// Messages in the log before the destination's origin.
-    origin_messages: u64,
+    pub(super) origin_messages: u64,
     committed: Position,
     committing: Option<Position>,
     commit_not_before: Duration,
@@ -108,6 +108,8 @@ impl Delivery {
             Event::Encoded(batch) => self.on_encoded(batch),
             Event::Posted { lane, outcome } => self.on_posted(now, lane, outcome),
             Event::Polled { channel, outcome } => self.on_polled(now, channel, outcome),
+            Event::Trimmed { to, messages_before } => self.on_trimmed(to, messages_before),
+            Event::Lost { batch, range, messages_end } => self.on_lost(batch, range, messages_end),
             Event::Committed => {
                 self.committed = self.committing.take().unwrap_or(self.committed);
                 self.commit_not_before = now + COMMIT_INTERVAL;
@@ -187,6 +189,7 @@ impl Delivery {
             range: read.range,
             messages: read.messages,
             filtered: read.filtered,
+            dropped: 0,
             received: read.received,
             stage: if has_events { Stage::Ready } else { Stage::Settled },
             resend: false,

@@ -93,6 +93,9 @@ impl Delivery {
         }
         if let Some(batch) = self.window.get_mut(batch) {
             batch.stage = Stage::Unacked { channel, ack, since: now };
+        } else if let Some(entry) = self.channels.get_mut(&channel) {
+            // The log has dropped it meanwhile: there is nothing to ask about.
+            entry.outstanding.remove(&ack);
         }
         self.actions.push_back(Action::Release(batch));
     }
@@ -249,7 +252,7 @@ impl Delivery {
         }
     }
 
-    fn drop_if_done(&mut self, id: ChannelId) {
+    pub(super) fn drop_if_done(&mut self, id: ChannelId) {
         let done = |channel: &Channel| {
             let idle = !channel.posting && !channel.polling();
             channel.lane.is_none() && channel.outstanding.is_empty() && idle

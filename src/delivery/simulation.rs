@@ -85,6 +85,8 @@ struct World {
     polling: BTreeSet<ChannelId>,
     committed: Checkpoint,
     doubts: u32,
+    /// Before this, the log has dropped what was not delivered.
+    trimmed: Position,
 }
 
 impl World {
@@ -108,6 +110,7 @@ impl World {
             polling: BTreeSet::new(),
             committed: Checkpoint::default(),
             doubts: 0,
+            trimmed: Position::ZERO,
         }
     }
 
@@ -191,6 +194,9 @@ impl World {
             if faults && self.dice(if self.stormy() { 40 } else { 400 }) == 0 {
                 self.restart_a_collector();
             }
+            if faults && self.seed.is_multiple_of(3) && self.dice(150) == 0 {
+                self.drop_the_oldest();
+            }
             if stop && self.committed.position == Position::at(self.tail().end) {
                 break;
             }
@@ -208,6 +214,18 @@ impl World {
         }
         if self.doubts == 0 {
             assert!(self.indexed.values().all(|n| *n == 1), "seed {}: duplicates", self.seed);
+        }
+    }
+
+    /// The log is full: frames go, and with them the cursors move.
+    fn drop_the_oldest(&mut self) {
+        let first = self.committed.position.offset.get();
+        let left = self.tail().end.get().saturating_sub(first);
+        let to = Position::at(Offset::new(first + self.dice(left + 1)));
+        if to > self.trimmed {
+            self.trimmed = to;
+            let messages_before = self.messages_before(to);
+            self.tell(Event::Trimmed { to, messages_before });
         }
     }
 
@@ -264,6 +282,7 @@ impl World {
                 }
             }
             Event::Tail(_) | Event::Read(_) | Event::Encoded(_) => {}
+            Event::Trimmed { .. } | Event::Lost { .. } => {}
             Event::Committed | Event::Tick | Event::Stop => {}
         }
         self.machine.handle(self.now, event);
@@ -338,7 +357,7 @@ impl World {
         let range = PositionRange { start: self.committed.position, end: checkpoint.position };
         for at in self.positions(range) {
             assert!(
-                !self.makes_event(at) || self.indexed.contains_key(&at),
+                at < self.trimmed || !self.makes_event(at) || self.indexed.contains_key(&at),
                 "seed {}: the checkpoint {} passed {at}, which is in no index",
                 self.seed,
                 checkpoint.position,

@@ -39,6 +39,8 @@ pub(super) struct Batch {
     pub(super) messages: u64,
     /// Messages in the range that make no event.
     pub(super) filtered: u64,
+    /// Messages in the range that the log has given up: all of them, or none.
+    pub(super) dropped: u64,
     /// When its first frame arrived.
     pub(super) received: UnixMicros,
     pub(super) stage: Stage,
@@ -110,9 +112,44 @@ impl Window {
         while let Some(batch) = self.ring.pop_front_if(|batch| batch.stage == Stage::Settled) {
             self.first = self.first.next();
             self.settled = batch.range.end;
-            self.totals.filtered += batch.filtered;
-            self.totals.acknowledged += batch.messages.saturating_sub(batch.filtered);
+            self.count(&batch);
         }
+    }
+
+    const fn count(&mut self, batch: &Batch) {
+        self.totals.filtered += batch.filtered;
+        self.totals.dropped += batch.dropped;
+        let left = batch.messages.saturating_sub(batch.filtered).saturating_sub(batch.dropped);
+        self.totals.acknowledged += left;
+    }
+
+    /// Gives up what lies before `to`, which `settled` messages since the origin precede. Batches
+    /// that lie before it whole are gone, and are returned; one that only begins there is cut:
+    /// its rest is still to be settled.
+    pub(super) fn trim(&mut self, to: Position, settled: u64) -> Vec<BatchId> {
+        let mut gone = Vec::new();
+        while let Some(batch) = self.ring.pop_front_if(|batch| batch.range.end <= to) {
+            gone.push(self.first);
+            self.first = self.first.next();
+            self.settled = batch.range.end;
+            if batch.stage == Stage::Settled {
+                self.count(&batch);
+            } else {
+                self.totals.dropped += batch.messages;
+            }
+        }
+        let rest = settled.saturating_sub(self.totals.settled());
+        if let Some(batch) = self.ring.front_mut().filter(|batch| batch.range.start < to) {
+            batch.range.start = to;
+            batch.messages = batch.messages.saturating_sub(rest);
+            batch.filtered = batch.filtered.min(batch.messages);
+            batch.dropped = batch.dropped.min(batch.messages);
+        }
+        self.totals.dropped += rest;
+        self.settled = self.settled.max(to);
+        // What begins here may have been settled before what is gone now.
+        self.reclaim();
+        gone
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (BatchId, &Batch)> {

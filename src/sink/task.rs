@@ -15,8 +15,8 @@ use crate::delivery::{
     Acknowledgement, Action, Delivery, EndpointState, Event, Note, PollOutcome, PostOutcome,
     ReadBatch, ResendReason,
 };
-use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail};
-use crate::wal::{CommitError, ReadError, Wal};
+use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros};
+use crate::wal::{CommitError, Floor, ReadError, Wal};
 
 use super::client::HecClient;
 use super::pack::{Body, Packer};
@@ -37,6 +37,7 @@ pub(super) struct Task {
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
+    floor: watch::Receiver<Floor>,
     status: Arc<watch::Sender<SinkStatus>>,
     stuck: Option<String>,
     shown: Option<Instant>,
@@ -76,6 +77,7 @@ impl Task {
         let metrics = Metrics::new(&config);
         Self {
             tail: wal.tail(),
+            floor: wal.floor(),
             metrics,
             config,
             wal,
@@ -121,6 +123,7 @@ impl Task {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
                 }
+                Ok(()) = self.floor.changed() => self.tell_floor(),
                 () = until(wake) => {
                     if deadline.is_some_and(|deadline| deadline <= clock::instant()) {
                         self.show();
@@ -140,6 +143,12 @@ impl Task {
         if self.shown.is_none_or(|shown| clock::instant() - shown >= SHOW_EVERY) {
             self.show();
         }
+    }
+
+    /// The log has dropped what cursors still stood at.
+    fn tell_floor(&mut self) {
+        let Floor { offset, messages_before } = *self.floor.borrow_and_update();
+        self.tell(Event::Trimmed { to: Position::at(offset), messages_before });
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -236,6 +245,28 @@ impl Task {
                     self.tell(Event::Encoded(batch));
                 }
             }
+            Err(ReadError::Trimmed { at, .. }) if at < self.floor.borrow().offset => {
+                // Dropped for want of space while it was asked for. Read anew from where the
+                // machine goes on.
+                self.tell_floor();
+                match job {
+                    PackJob::Next { batch, .. } => self.tell(Event::Read(nothing(batch))),
+                    PackJob::Again { batch, .. } => {
+                        if let Some(range) = self.machine.range(batch) {
+                            self.pack(PackJob::Again { batch, range });
+                        }
+                    }
+                }
+            }
+            Err(ReadError::GivenUp { range: lost, messages_end })
+                if let PackJob::Next { batch, from } = job =>
+            {
+                self.unstick();
+                let name = &self.config.name;
+                tracing::error!(destination = %name, frames = %lost, "passed over: given up");
+                let range = PositionRange { start: from, end: Position::at(lost.end) };
+                self.tell(Event::Lost { batch, range, messages_end });
+            }
             Err(error) => {
                 // The disk may come back; damage does not. Either way nothing is skipped.
                 tracing::error!(destination = %self.config.name, %error, "held: the log cannot be read");
@@ -290,6 +321,20 @@ impl Task {
     }
 }
 
+/// A read that brought nothing.
+fn nothing(batch: BatchId) -> ReadBatch {
+    ReadBatch {
+        batch,
+        range: PositionRange::default(),
+        messages: 0,
+        filtered: 0,
+        events: 0,
+        messages_end: 0,
+        received: UnixMicros::default(),
+        caught_up: None,
+    }
+}
+
 async fn until(wake: Option<Instant>) {
     match wake {
         Some(at) => sleep_until(at.into()).await,
@@ -301,6 +346,7 @@ async fn until(wake: Option<Instant>) {
 struct Metrics {
     delivered: Counter,
     filtered: Counter,
+    dropped: Counter,
     requests: [(&'static str, Counter); 5],
     request_seconds: Histogram,
     ack_latency: Histogram,
@@ -330,6 +376,7 @@ impl Metrics {
         Self {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
+            dropped: metrics::counter!("forebay_dropped_messages_total", &[label()]),
             requests: ["accepted", "busy", "unreachable", "doubt", "fault"].map(request),
             request_seconds: metrics::histogram!("forebay_hec_request_seconds", &[label()]),
             ack_latency: metrics::histogram!("forebay_ack_latency_seconds", &[label()]),
@@ -373,6 +420,7 @@ impl Metrics {
         let delivery = &status.delivery;
         self.delivered.absolute(delivery.totals.acknowledged);
         self.filtered.absolute(delivery.totals.filtered);
+        self.dropped.absolute(delivery.totals.dropped);
         self.pending.set(delivery.pending(&status.tail) as f64);
         self.difference.set(delivery.difference(&status.tail) as f64);
         self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use tracing_subscriber::filter::{LevelFilter, ParseError};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
@@ -81,18 +81,43 @@ pub fn init(format: LogFormat) -> Result<(), InitError> {
     let terminal = stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let layer = layer(format, terminal, terminal && !no_color, stderr);
-    let (changeable, handle) = reload::Layer::new(env_filter(filter.as_deref())?);
-    Registry::default().with(layer).with(changeable).try_init()?;
-    if filter.is_none() {
-        let change = move |filter| handle.reload(filter).is_ok();
-        // Set once: a second subscriber cannot be installed.
-        CHANGE.get_or_init(|| Box::new(change));
-    }
+    let from_environment = filter.is_some();
+    let (filter, handle) = reload::Layer::new(env_filter(filter.as_deref())?);
+    Registry::default().with(layer).with(filter).try_init()?;
+    // `try_init` succeeds once in a process, so the place is free.
+    drop(FILTER.set(Filter { handle, from_environment }));
     Ok(())
 }
 
-/// Changes the filter of the subscriber that is installed.
-static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
+/// What writes the lines.
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+struct Filter {
+    handle: reload::Handle<EnvFilter, Layered<Lines, Registry>>,
+    /// [`FILTER_VARIABLE`] has said how lines are filtered.
+    from_environment: bool,
+}
+
+/// The filter in force.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// Why the filter stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SetFilterError {
+    /// The filter cannot be read.
+    #[error("this is no log filter: {0}")]
+    Filter(#[from] ParseError),
+    /// Log lines go nowhere.
+    #[error("this process writes no log")]
+    NoLog,
+}
+
+/// The filter in force, as [`set_filter`] takes it; empty when no log is written.
+#[must_use]
+pub fn filter() -> String {
+    let shown = |filter: &Filter| filter.handle.with_current(ToString::to_string).ok();
+    FILTER.get().and_then(shown).unwrap_or_default()
+}
 
 /// What is wrong with a filter, if anything is.
 #[must_use]
@@ -100,13 +125,22 @@ pub fn wrong_filter(text: &str) -> Option<String> {
     env_filter(Some(text)).err().map(|error| error.to_string())
 }
 
-/// From now on, log lines are filtered by this, unless [`FILTER_VARIABLE`] says how. Says whether
-/// they are.
-pub fn set_filter(text: &str) -> bool {
-    match (CHANGE.get(), env_filter(Some(text))) {
-        (Some(change), Ok(filter)) => change(filter),
-        (None, _) | (Some(_), Err(_)) => false,
-    }
+/// From now on, this filter decides which lines are written, in the syntax of
+/// [`FILTER_VARIABLE`]. Whole: what the filter before said is forgotten.
+///
+/// # Errors
+/// When it cannot be read; the filter before stays in force.
+pub fn set_filter(text: &str) -> Result<(), SetFilterError> {
+    let filter = env_filter(Some(text))?;
+    let installed = FILTER.get().ok_or(SetFilterError::NoLog)?;
+    installed.handle.reload(filter).map_err(|_| SetFilterError::NoLog)
+}
+
+/// The same for the filter of the configuration, which gives way to [`FILTER_VARIABLE`]. Says
+/// whether it is in force.
+pub fn configured_filter(text: &str) -> bool {
+    let gives_way = FILTER.get().is_some_and(|filter| filter.from_environment);
+    !gives_way && set_filter(text).is_ok()
 }
 
 /// Reads a filter; without one, everything from `info` upward.
@@ -116,12 +150,7 @@ fn env_filter(text: Option<&str>) -> Result<EnvFilter, ParseError> {
 }
 
 /// What writes the lines.
-fn layer<W>(
-    format: LogFormat,
-    terminal: bool,
-    color: bool,
-    writer: W,
-) -> Box<dyn Layer<Registry> + Send + Sync>
+fn layer<W>(format: LogFormat, terminal: bool, color: bool, writer: W) -> Lines
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {

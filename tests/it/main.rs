@@ -43,8 +43,14 @@ mod hostile;
 mod idle;
 /// Full disks, held requests, memory.
 mod limits;
+/// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
+mod operate;
+/// What is installed beside the program: units, alert rules, Splunk's files.
+mod ops_files;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
+/// What a start does about damage, and about a store that is in use.
+mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
 /// Restarts with an inherited socket, and what the service manager is told.
@@ -61,3 +67,5 @@ mod simulated;
 mod strict;
 /// TLS to the collectors, proxies, and tokens that change.
 mod trust;
+/// `wal info|verify|dump|export`, and what was exported sent again.
+mod wal_tools;

@@ -20,6 +20,7 @@ use super::report::{Report, Reported, Scope};
 use super::{Config, Fixed, table};
 use crate::hec::mapping::DrainInfo;
 use crate::ingest::Listen;
+use crate::types::Secret;
 use crate::{admin, telemetry};
 
 /// Resolves a file. `Err` means that a mistake has been reported; `Ok` alone does not mean that
@@ -32,9 +33,11 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
     let ingest = ingest::resolve(root, drains.as_ref().ok(), report);
     let log = wal::resolve(root, report);
     let drains = drains.map(|drains| drains.destinations);
+    let named = drains.as_ref().map(named_drains).unwrap_or_default();
     let destinations = destination::resolve_all(root, drains, report);
-    let admin = admin(root, report);
-    if let (Ok(ingest), Ok(admin)) = (&ingest, &admin) {
+    let listen = admin_listen(root, report);
+    let token = admin_token(root, report);
+    if let (Ok(ingest), Ok(admin)) = (&ingest, &listen) {
         apart(&ingest.listen, admin, report);
     }
 
@@ -44,26 +47,58 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
         data_dir,
         ingest: ingest?.config,
         destinations: destinations?,
-        admin: admin::Config { listen: admin?.value },
+        admin: admin::Config { listen: listen?.value, token: token?, drains: named },
         log_level: log_level?,
         fixed: Fixed::of(root),
     })
 }
 
-fn admin(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<Placed<SocketAddr>, Reported> {
+/// Where admin listens.
+pub(super) fn admin_listen(
+    root: &RawSection<'_>,
+    report: &mut Report<'_>,
+) -> Result<Placed<admin::Listen>, Reported> {
     let key = &table::ADMIN_LISTEN;
     let mut reader = Reader::new(root.one("admin"), report);
-    let listen = reader.address(key)?;
-    if is_loopback(&listen.value) {
-        return Ok(listen);
+    let words = reader.text(key)?;
+    match words.value.text.parse::<admin::Listen>() {
+        Ok(admin::Listen::Tcp(address)) if !is_loopback(&address) => {
+            let problem = format!("{address} is not a loopback address: admin would be open");
+            let fix = "write 127.0.0.1 or [::1], and a port";
+            Err(reader.mistake(key, words.at, problem, fix))
+        }
+        Ok(value) => Ok(Placed { value, at: words.at }),
+        Err(_) => {
+            let problem = format!("{} is not an IP address and a port", words.value.shown);
+            let fix = "write an IP address and a port, such as 127.0.0.1:9600, or unix: and an \
+                       absolute path, such as unix:/run/forebay/admin.sock";
+            Err(reader.mistake(key, words.at, problem, fix))
+        }
     }
-    let problem = format!("{} is not a loopback address: admin would be open", listen.value);
-    Err(reader.mistake(key, listen.at, problem, "write 127.0.0.1 or [::1], and a port"))
+}
+
+/// The token for changes, if there is one.
+fn admin_token(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<Option<Secret>, Reported> {
+    let key = &table::ADMIN_TOKEN_FILE;
+    let mut reader = Reader::new(root.one("admin"), report);
+    let Some(words) = reader.written(key)? else { return Ok(None) };
+    let path = reader.absolute(key, &words)?;
+    let token = reader.read_secret(key, &path.value, words.at)?;
+    if token.is_empty() {
+        return Err(reader.mistake(key, words.at, "the secret is empty", "write the secret"));
+    }
+    if !token.chars().all(|c| c.is_ascii_graphic()) {
+        let problem = "the secret holds something else than visible ASCII characters";
+        return Err(reader.mistake(key, words.at, problem, "choose another secret"));
+    }
+    Ok(Some(Secret::new(token)))
 }
 
 /// Two listeners cannot have one address.
-fn apart(ingest: &Placed<Listen>, admin: &Placed<SocketAddr>, report: &mut Report<'_>) {
-    let (Listen::Address(a), b) = (ingest.value, admin.value) else { return };
+fn apart(ingest: &Placed<Listen>, admin: &Placed<admin::Listen>, report: &mut Report<'_>) {
+    let (Listen::Address(a), admin::Listen::Tcp(b)) = (ingest.value, &admin.value) else {
+        return;
+    };
     let overlap = a.ip() == b.ip() || a.ip().is_unspecified();
     if overlap && a.port() == b.port() && a.port() != 0 {
         let problem = format!("port {} is `ingest.listen`'s already", b.port());
@@ -77,7 +112,24 @@ fn is_loopback(address: &SocketAddr) -> bool {
 }
 
 /// The drains that are known by name, as destinations see them.
-type Drains = Arc<BTreeMap<String, DrainInfo>>;
+pub(super) type Drains = Arc<BTreeMap<String, DrainInfo>>;
+
+/// The drains that are known by name.
+pub(super) fn known_drains(
+    root: &RawSection<'_>,
+    report: &mut Report<'_>,
+) -> Result<Drains, Reported> {
+    drains::resolve(root, report).map(|known| known.destinations)
+}
+
+/// The drains as an operator sees them: an app, and the beginning of a token.
+fn named_drains(drains: &Drains) -> Vec<admin::Drain> {
+    let drain = |(token, info): (&String, &DrainInfo)| admin::Drain {
+        app: info.app.clone(),
+        token_begins: token.chars().take(8).collect(),
+    };
+    drains.iter().map(drain).collect()
+}
 
 fn log_level(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<String, Reported> {
     let key = &table::LOG_LEVEL;

@@ -43,7 +43,7 @@ fn nothing_generated_is_wider_than_a_screen() {
 
 fn parse(text: &str) -> Loaded {
     let dir = tempfile::tempdir().expect("a directory");
-    for name in ["hec", "heroku"] {
+    for name in ["hec", "heroku", "admin"] {
         std::fs::write(dir.path().join(name), "secret").expect("written");
     }
     let drain = "[[drain]]\ntoken = \"d.1\"\napp = \"search\"\n";

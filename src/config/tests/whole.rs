@@ -10,6 +10,7 @@ use crate::ingest::{UnknownDrain, Via};
 use crate::logplex::{Kind, Profile};
 use crate::sink::{Compression, Start};
 use crate::types::ByteSize;
+use crate::wal::{Durability, OnDamage, Storage, WhenFull};
 
 #[test]
 fn the_least_configuration_is_one_destination() {
@@ -103,11 +104,11 @@ deprecated = true
 
 [wal]
 storage = "disk"
-durability = "fsync"
+durability = "interval:1s500ms"
 segment_size = "64MiB"
 max_size = "10GiB"
 min_free = "512MiB"
-when_full = "hold"
+when_full = "drop_oldest"
 retention = "1h30m"
 dedupe_window = "12h"
 dedupe_memory = "32MiB"
@@ -201,6 +202,10 @@ fn every_key_reaches_its_component() {
     assert_eq!(config.wal.retention, Duration::from_secs(5400));
     assert_eq!(config.wal.dedupe_window, Duration::from_secs(43_200));
     assert_eq!(config.wal.dedupe_memory, ByteSize::mib(32));
+    assert_eq!(config.wal.storage, Storage::Disk);
+    assert_eq!(config.wal.durability, Durability::Interval(Duration::from_millis(1500)));
+    assert_eq!(config.wal.when_full, WhenFull::DropOldest);
+    assert_eq!(config.wal.on_damage, OnDamage::default());
     assert_eq!(config.admin.listen.to_string(), "[::1]:9601");
 
     let [splunk, audit] = &config.destinations[..] else { panic!("two destinations") };
@@ -252,7 +257,7 @@ listen = "10.0.0.1:9600"
 max_size = "1GB "
 segment_size = "1GiB"
 retention = "24 hours"
-storage = "memory"
+storage = "tape"
 [[destination]]
 endpoints = ["https://h", "ftp://h"]
 token = "a"

@@ -155,6 +155,10 @@ impl Default for Setup {
             retention: Duration::from_secs(3600),
             dedupe_window: Duration::from_secs(3600),
             dedupe_memory: ByteSize::bytes(1 << 20),
+            when_full: wal::WhenFull::default(),
+            durability: wal::Durability::default(),
+            storage: wal::Storage::default(),
+            on_damage: wal::OnDamage::default(),
         };
         Self { ingest, wal, head_timeout: PATIENCE, handshake: PATIENCE }
     }

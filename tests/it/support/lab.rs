@@ -87,6 +87,10 @@ pub(crate) struct Lab {
     edits: Vec<(String, String)>,
     /// The socket that every process inherits, as from a service manager.
     socket: Option<TcpListener>,
+    /// Further arguments of the next start.
+    arguments: &'static [&'static str],
+    /// Another lab's data.
+    shared: Option<PathBuf>,
     /// What the simulated Logplex of this test sent.
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
@@ -107,6 +111,8 @@ impl Lab {
             environment: Vec::new(),
             edits: Vec::new(),
             socket: None,
+            arguments: &[],
+            shared: None,
             sent: Arc::default(),
             books: Vec::new(),
             process: None,
@@ -175,12 +181,27 @@ impl Lab {
         self.socket = Some(TcpListener::bind(self.ingest.address()).unwrap());
     }
 
+    /// Further arguments of the next start.
+    pub(crate) const fn arguments(&mut self, arguments: &'static [&'static str]) {
+        self.arguments = arguments;
+    }
+
+    /// Other destinations, from the next start on.
+    pub(crate) fn destinations(&mut self, destinations: Vec<Destination>) {
+        self.destinations = destinations;
+    }
+
+    /// Uses another lab's data directory.
+    pub(crate) fn share_data_dir(&mut self, other: &Self) {
+        self.shared = Some(other.data_dir());
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.shared.clone().unwrap_or_else(|| self.path().join("data"))
     }
 
     fn log_file(&self) -> PathBuf {
@@ -256,6 +277,7 @@ impl Lab {
             None => command(&args),
             Some(socket) => inheriting(socket, &args),
         };
+        command.args(self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let started = Process::start(command, &self.path().join("stdout"), &self.log_file());
         self.process = Some(started);

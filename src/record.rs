@@ -19,6 +19,9 @@ use crate::generated::storage;
 use crate::logplex::Profile;
 use crate::types::{Offset, Position, UnixMicros};
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 /// The format byte of every value this version writes.
 pub const FORMAT: u8 = 1;
 

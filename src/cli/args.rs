@@ -263,6 +263,17 @@ pub(super) struct LogplexArgs {
     /// Write what was sent and answered to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
+    /// Send no load, but try everything that Heroku's senders do, one by one, against any receiver,
+    /// and print what each would lose. Exits with 0 when that is nothing, and with 1 otherwise.
+    #[arg(long, conflicts_with_all = ["frames", "duration", "rate", "ledger"])]
+    pub(super) conformance: bool,
+    /// Print the outcome of --conformance as JSON.
+    #[arg(long, requires = "conformance")]
+    pub(super) json: bool,
+    /// How long --conformance leaves a connection alone between two frames. Logplex does so for up
+    /// to 159s.
+    #[arg(long, requires = "conformance", default_value = "10s", value_parser = parse_duration, value_name = "DURATION")]
+    pub(super) idle: Duration,
     /// Print no rates.
     #[arg(short, long)]
     pub(super) quiet: bool,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 use crate::simulate::ledger::{LedgerError, SenderLedger};
+use crate::simulate::logplex::conformance::{Outcome, conformance};
 use crate::simulate::logplex::{LogplexConfig, LogplexSender};
 use crate::types::Secret;
 
@@ -42,6 +43,9 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
         new_ids: args.new_ids,
         ..LogplexConfig::default()
     };
+    if args.conformance {
+        return conform(&config, args.idle, args.json, stop).await;
+    }
     let ledger = Arc::new(SenderLedger::default());
     let sender = match LogplexSender::new(config, Arc::clone(&ledger)) {
         Ok(sender) => sender,
@@ -85,6 +89,48 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
         }
         None => saved,
     }
+}
+
+/// Tries every behaviour of a sender. 0 when none would lose anything, 1 when one would.
+async fn conform(
+    config: &LogplexConfig,
+    idle: Duration,
+    json: bool,
+    stop: CancellationToken,
+) -> Exit {
+    if let Err(error) = config.validate() {
+        output::error(&error.to_string());
+        return Exit::Usage;
+    }
+    let host = config.host.clone().unwrap_or_default();
+    let rows = tokio::select! {
+        rows = conformance(config, idle) => rows,
+        () = stop.cancelled() => return Exit::Stopped,
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(problem) => {
+            output::error(&problem);
+            return Exit::No;
+        }
+    };
+    let of = |outcome| rows.iter().filter(|row| row.outcome == outcome).count();
+    let [passed, failed, skipped] = [Outcome::Pass, Outcome::Fail, Outcome::Skipped].map(of);
+    if json {
+        let text = serde_json::json!({ "host": host, "good": failed == 0, "rows": rows });
+        output::line(&text.to_string());
+    } else {
+        output::line(&format!("conformance of {host}"));
+        for row in &rows {
+            let (outcome, group, check) = (row.outcome.as_str(), row.group, row.check);
+            output::line(&format!("{outcome:<8} {group:<11} {check:<45} {}", row.found));
+            if row.outcome == Outcome::Fail {
+                output::line(&format!("{:<20} a sender loses {}", "", row.cost));
+            }
+        }
+        output::line(&format!("{passed} passed, {failed} failed, {skipped} skipped"));
+    }
+    if failed == 0 { Exit::Stopped } else { Exit::No }
 }
 
 /// A drain URL, taken apart.

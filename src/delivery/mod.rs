@@ -33,6 +33,8 @@ mod chance;
 mod channel;
 mod config;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod machine;
 #[cfg(test)]
 mod machine_tests;

@@ -31,6 +31,8 @@
 
 pub mod ack;
 pub mod encoder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod json;
 mod logfmt;
 pub mod mapping;

@@ -56,6 +56,8 @@
 //! ([`Framing`]) or without a header ([`Message::header`]). A drain frame must never be refused
 //! for what is in it, because the refusal loses it.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod kind;
 mod loss;
 mod octet;

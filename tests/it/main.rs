@@ -23,6 +23,8 @@ mod support;
 mod admin;
 /// Exit codes, `check`, `demo`, `simulate`.
 mod commands;
+/// `forebay simulate logplex --conformance`, against forebay.
+mod conformance;
 /// The dashboard, asked by a real Prometheus.
 mod dashboard;
 /// Destinations that die, hang, lose acknowledgements or restart.
@@ -37,6 +39,8 @@ mod floors;
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
+/// Hostile clients beside good senders, and more load than there is room for.
+mod hostile;
 /// Ten thousand idle connections.
 mod idle;
 /// `forebay import vector`, and the relay that comes of it.

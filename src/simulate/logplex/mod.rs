@@ -17,6 +17,7 @@
 //! Instead of frames that it makes it can send those of a file, see [`LogplexConfig::from`].
 
 mod config;
+pub mod conformance;
 mod connection;
 mod file;
 mod frame;

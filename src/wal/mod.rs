@@ -48,7 +48,6 @@ mod catalogue;
 mod checkpoint;
 mod config;
 mod count;
-mod crc32c;
 mod dedupe;
 mod error;
 mod failpoint;

@@ -24,7 +24,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::crc32c::{crc32c, masked};
+use crc32c::crc32c;
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 32 * 1024;
@@ -59,6 +59,11 @@ pub(super) struct Survey {
     pub(super) first_behind: Option<u64>,
     /// The file ends within the broken record, as that record has it: nothing is overwritten.
     pub(super) cut: bool,
+}
+
+/// RocksDB stores a crc that may be made over crcs rotated and moved.
+const fn masked(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// One physical record.

@@ -56,7 +56,9 @@ fn every_cut_is_a_torn_tail_and_never_damage() {
 #[test]
 fn a_flipped_bit_is_damage_unless_it_is_in_the_last_record() {
     let (bytes, starts) = log(&[100, 40_000, 20, 300]);
-    for at in 0..bytes.len() {
+    // Headers and heads of batches whole, bodies in steps that hit every place in a word.
+    let near = |at: usize| starts.iter().any(|start| (*start..start + 32).contains(&at));
+    for at in (0..bytes.len()).filter(|at| near(*at) || at % 13 == 0 || at % BLOCK < 16) {
         for bit in [0, 2, 7] {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1 << bit;

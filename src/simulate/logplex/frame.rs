@@ -325,23 +325,4 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), 3200);
     }
-
-    /// A number to look at, not a limit: run it in release mode with `--ignored --nocapture`.
-    #[test]
-    #[ignore = "measures"]
-    fn messages_per_second() {
-        let messages = NonZeroU32::new(1000).unwrap();
-        for bytes in [100, 200, 1000] {
-            let mut generator = Generator::new(1, 0, messages, bytes, Mix::default());
-            let mut body = Vec::new();
-            let mut best = f64::INFINITY;
-            for _ in 0..500 {
-                let start = crate::clock::instant();
-                let frame = generator.next(UnixMicros::new(0), body);
-                best = best.min(start.elapsed().as_secs_f64());
-                body = std::hint::black_box(frame).body;
-            }
-            println!("{bytes} bytes: {:.0} ns a message", best * 1e6);
-        }
-    }
 }

@@ -362,30 +362,3 @@ async fn a_connection_is_kept_and_requests_may_follow_each_other() {
     client.answer().await.unwrap().is(400, refused);
     client.answer().await.unwrap().is(200, r#"{"acks":{"0":true}}"#);
 }
-
-/// A number to look at, not a limit: run it in release mode with `--ignored --nocapture`.
-#[tokio::test]
-#[ignore = "measures"]
-async fn posted_events_per_second() {
-    let world = World::new();
-    let mut client = world.connect().await;
-    let text = "the quick brown fox jumps over the lazy dog and then some ".repeat(4);
-    let one = format!(
-        r#"{{"time":1767323045.000001,"host":"web.1","source":"heroku","event":"{text}","fields":{{"app":"checkout","event_id":"0123456789ABCDEF0123456789ABCDEF:12"}}}}"#
-    );
-    let events = 1_000_000 / one.len();
-    let post = event(one.repeat(events));
-    let mut best = f64::INFINITY;
-    for id in 0..100 {
-        let start = crate::clock::instant();
-        client.write(&post).await;
-        assert_eq!(client.answer().await.unwrap().status, 200);
-        best = best.min(start.elapsed().as_secs_f64());
-        world.poll(CHANNEL, &id.to_string()).await;
-    }
-    println!(
-        "{} bytes an event: {:.0} ns an event with client and socket on one thread",
-        one.len(),
-        best * 1e9 / events as f64
-    );
-}

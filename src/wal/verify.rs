@@ -475,7 +475,7 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
                 );
                 self.defect(Part::Segment(segment.id), what);
             } else if sum.last_received.is_some_and(|last| last != segment.last_received.get()) {
-                let what = "its seal says another time of arrival than its last frame";
+                let what = "its seal says another time of arrival than its latest frame";
                 self.defect(Part::Segment(segment.id), what);
             }
         }
@@ -516,7 +516,9 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         self.running.dedup();
         self.sum.messages += u64::from(record.messages);
         self.sum.bytes += value.len() as u64;
-        self.sum.last_received = Some(record.received.get());
+        let received = record.received.get();
+        // Frames arrive side by side, and are not stored in the order of their arrival.
+        self.sum.last_received = self.sum.last_received.max(Some(received));
         self.done.frames += 1;
         self.done.messages += u64::from(record.messages);
         self.done.bytes += value.len() as u64;

@@ -19,12 +19,13 @@ use crate::generated::storage;
 use crate::record::encode_value;
 use crate::types::{Offset, Tail, UnixMicros};
 
-use super::append::{COMPANY, PendingAppend, PendingCommit, PendingTrim, Request};
+use super::append::{COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingTrim, Request};
 use super::catalogue::Segment;
 use super::dedupe::Dedupe;
 use super::error::{AppendError, CommitError};
 use super::handle::{Shared, Space};
 use super::keys::{self, Digest};
+use super::letters;
 
 /// The most bytes of frames in one group.
 const GROUP_BYTES: usize = 4 << 20;
@@ -61,6 +62,7 @@ pub(super) struct Appender {
     /// Requests that wait for company.
     commits: Vec<PendingCommit>,
     trims: Vec<PendingTrim>,
+    letters: Vec<PendingLetters>,
     seals: Vec<oneshot::Sender<Result<(), CommitError>>>,
     company_until: Option<Instant>,
 }
@@ -120,7 +122,8 @@ impl Appender {
         tail: Tail,
     ) -> Self {
         let (commits, trims, seals) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, requests, dedupe, tail, commits, trims, seals, company_until: None }
+        let (letters, company_until) = (Vec::new(), None);
+        Self { shared, requests, dedupe, tail, commits, trims, letters, seals, company_until }
     }
 
     /// Works until it is told to close, or a write fails.
@@ -163,11 +166,13 @@ impl Appender {
                 group.frames.push(*append);
             }
             Request::Commit(commit) => self.commits.push(commit),
+            Request::Letters(letters) => self.letters.push(letters),
             Request::Trim(trim) => self.trims.push(trim),
             Request::Seal(answer) => self.seals.push(answer),
             Request::Close => group.closing = true,
         }
-        let waiting = self.commits.len() + self.trims.len() + self.seals.len();
+        let waiting =
+            self.commits.len() + self.trims.len() + self.letters.len() + self.seals.len();
         if self.company_until.is_none() && waiting > 0 {
             self.company_until = Some(clock::instant() + COMPANY);
         }
@@ -191,6 +196,11 @@ impl Appender {
             Err(error) => return self.poison("a frame id could not be looked up", &error),
         };
         self.stage_meta(&mut batch, &commits, &trims);
+        let letters = std::mem::take(&mut self.letters);
+        let letters = match letters::stage(&self.shared, &mut batch, letters) {
+            Ok(letters) => letters,
+            Err(error) => return self.poison("a dead letter could not be looked up", &error),
+        };
 
         // 2. Write and sync. Before this nothing is promised; if it fails, nobody knows what is
         //    on the disk, and asking again would prove nothing.
@@ -218,6 +228,7 @@ impl Appender {
         }
         self.tail = outcome.tail;
         self.publish(now);
+        letters.publish(&self.shared);
 
         // 4. Only now the answers. Earlier, a 200 could leave for a frame that is gone after a
         //    power cut.
@@ -225,6 +236,7 @@ impl Appender {
             // A sender that has gone away does not need the answer.
             answer.sender.send(Ok(answer.appended)).ok();
         }
+        letters.answer();
         for commit in commits {
             commit.answer.send(Ok(())).ok();
         }

@@ -1,5 +1,6 @@
 //! The handle to the log, and what handle, appender and readers share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use super::catalogue::Catalogue;
 use super::config::Config;
 use super::error::{AppendError, CommitError, OpenError};
 use super::group::{Appended, append_gone, commit_gone, discard};
+use super::letters::LetterBook;
 use super::read::Reader;
 use super::store::Store;
 use super::{checkpoint, recover};
@@ -87,6 +89,10 @@ pub(super) struct Shared {
     free_looked: Mutex<Option<(Instant, Option<u64>)>>,
     catalogue: Mutex<Catalogue>,
     trimmed: AtomicU64,
+    /// What is known of the dead letters, by destination. Changed by the appender alone.
+    letters: Mutex<BTreeMap<DestinationName, LetterBook>>,
+    /// Counts the changes of the dead letters.
+    pub(super) letters_changed: watch::Sender<u64>,
     /// Held by a sweep: two at once would take twice as many segments out of the catalogue.
     pub(super) sweeping: Mutex<()>,
     /// Frame ids of earlier hours may be deleted.
@@ -125,6 +131,7 @@ impl Shared {
         catalogue: Catalogue,
         tail: Tail,
         trimmed: Offset,
+        letters: BTreeMap<DestinationName, LetterBook>,
     ) -> Self {
         let shared = Self {
             config,
@@ -137,6 +144,8 @@ impl Shared {
             free_looked: Mutex::new(None),
             catalogue: Mutex::new(catalogue),
             trimmed: AtomicU64::new(trimmed.get()),
+            letters: Mutex::new(letters),
+            letters_changed: watch::Sender::new(0),
             sweeping: Mutex::new(()),
             forget_frames_before: AtomicU32::new(0),
             metrics: Metrics {
@@ -161,6 +170,11 @@ impl Shared {
     /// The catalogue. Held for moments only; a panic while holding it leaves nothing half-done.
     pub(super) fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the dead letters.
+    pub(super) fn letters(&self) -> MutexGuard<'_, BTreeMap<DestinationName, LetterBook>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn trimmed(&self) -> Offset {

@@ -8,7 +8,8 @@
 //! | `segments` | segment number, 8 bytes big-endian | the catalogue entry (`Segment`) |
 //! | `frames` | hour of arrival, 4 bytes big-endian; 16 bytes of SHA-256 | `FrameKey` |
 //! | `cursors` | destination name | `Checkpoint` |
-//! | `meta` | a name | `StoreMarker`, `TrimPoint` |
+//! | `dead_letters` | destination name, 0, offset and index, big-endian | `DeadLetter` |
+//! | `meta` | a name | `StoreMarker`, `TrimPoint`, `LetterTotals` |
 //!
 //! A segment is a catalogue entry over a range of offsets; its records are dropped whole, by
 //! deleting the files that hold nothing else. One column family holds all records, because keys
@@ -37,6 +38,7 @@ mod error;
 mod group;
 mod handle;
 mod keys;
+mod letters;
 mod options;
 mod read;
 mod recover;
@@ -51,6 +53,7 @@ pub use config::Config;
 pub use error::{AppendError, CommitError, OpenError, ReadError};
 pub use group::{Appended, Durable};
 pub use handle::{Wal, WalStatus};
+pub use letters::{LetterBook, LetterError, Removal};
 pub use read::{Entry, Reader};
 pub use recover::RecoveryReport;
 pub use retention::SweepError;

@@ -26,6 +26,7 @@ use super::error::OpenError;
 use super::group::Appender;
 use super::handle::{Closer, Shared, Wal};
 use super::keys;
+use super::letters;
 use super::store::{GetError, Store};
 
 /// The layout of keys and families this version writes.
@@ -65,6 +66,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     let trimmed = Offset::new(trim.unwrap_or_default().offset);
     let (catalogue, recounted) = catalogue(&store, trimmed)?;
     let dedupe = remembered(&store, &config)?;
+    let letters = letters::read_books(&store)?;
     let tail = Tail {
         end: catalogue.active.end,
         messages: catalogue.active.messages_end(),
@@ -80,7 +82,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         took: clock::instant() - started,
     };
     let (requests, queue) = crossbeam_channel::bounded::<Request>(QUEUE);
-    let shared = Shared::new(config, store, marker.node, catalogue, tail, trimmed);
+    let shared = Shared::new(config, store, marker.node, catalogue, tail, trimmed, letters);
     let shared = Arc::new(shared);
     let appender = Appender::new(Arc::clone(&shared), queue.clone(), dedupe, tail);
     let (alive, ended) = crossbeam_channel::bounded::<()>(0);
@@ -119,7 +121,8 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     if !families.iter().all(ours) {
         return foreign();
     }
-    if keys::ALL.iter().all(|family| families.iter().any(|found| found == family)) {
+    let needed = keys::ALL.iter().filter(|family| !keys::ADDED.contains(family));
+    if needed.into_iter().all(|family| families.iter().any(|found| found == family)) {
         return Ok(());
     }
     // What lacks a family is left from a start that was killed, and empty, or is not ours.
@@ -250,7 +253,7 @@ fn remembered(store: &Store, config: &Config) -> Result<Dedupe, OpenError> {
     Ok(dedupe)
 }
 
-fn scan(
+pub(super) fn scan(
     store: &Store,
     family: &str,
     from: &[u8],
@@ -279,7 +282,7 @@ impl From<rocksdb::Error> for Stop {
     }
 }
 
-fn get<M: prost::Message + Default>(
+pub(super) fn get<M: prost::Message + Default>(
     store: &Store,
     family: &str,
     key: &[u8],
@@ -304,6 +307,6 @@ pub(super) fn damaged(store: &Store, what: &str, source: ValueError) -> OpenErro
     OpenError::Damaged { path: store.path().to_owned(), what: what.to_owned(), source }
 }
 
-fn inconsistent(store: &Store, what: String) -> OpenError {
+pub(super) fn inconsistent(store: &Store, what: String) -> OpenError {
     OpenError::Inconsistent { path: store.path().to_owned(), what }
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod damage;
 mod in_force;
+mod letters;
 mod model;
 mod poison;
 mod room;

@@ -23,6 +23,8 @@ mod support;
 mod admin;
 /// Exit codes, `check`, `demo`, `simulate`.
 mod commands;
+/// Messages that collectors refuse.
+mod dead_letters;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The same frame sent twice is stored once.

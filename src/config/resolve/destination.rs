@@ -14,7 +14,7 @@ use crate::config::table;
 use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
 use crate::hec::mapping::{Mapping, MappingConfig};
 use crate::logplex::Kind;
-use crate::sink::{Compression, Config, Start};
+use crate::sink::{Compression, Config, DeadLetters, Start};
 use crate::types::{ByteSize, DestinationName};
 
 /// Every destination. At least one, each with a name of its own.
@@ -60,6 +60,7 @@ fn resolve(
     let timeout = reader.time(&table::TIMEOUT);
     let flow = Flow::read(&mut reader);
     let batch = batch(section.one("destination.batch"), reader.report);
+    let dead_letters = dead_letters(section.one("destination.dead_letters"), reader.report);
     let event = event(section, drains, reader.report);
     if let (Ok(batch), Ok(event)) = (&batch, &event) {
         fits(&event.max, &batch.max_bytes, reader.report)?;
@@ -76,6 +77,7 @@ fn resolve(
         start: start?,
         timeout: timeout?.value,
         delivery: flow?.with(count, batch?.limits()),
+        dead_letters: dead_letters?,
         mapping: event.mapping,
         max_event: event.max.value,
     })
@@ -106,6 +108,8 @@ fn name(
 #[derive(Debug)]
 struct Flow {
     lanes: NonZeroUsize,
+    max_lanes: NonZeroUsize,
+    recall: Duration,
     window: NonZeroUsize,
     acknowledgement: Acknowledgement,
     ack_timeout: Duration,
@@ -115,6 +119,8 @@ struct Flow {
 impl Flow {
     fn read(reader: &mut Reader<'_, '_, '_>) -> Result<Self, Reported> {
         let lanes = reader.some(&table::LANES);
+        let max_lanes = reader.some(&table::MAX_LANES);
+        let recall = reader.time(&table::RECALL);
         let window = reader.some(&table::WINDOW);
         let key = &table::ACKNOWLEDGEMENT;
         let acknowledgement = reader
@@ -143,6 +149,8 @@ impl Flow {
         }
         Ok(Self {
             lanes: lanes?,
+            max_lanes: max_lanes?,
+            recall: recall?.value,
             window: window?,
             acknowledgement: acknowledgement?,
             ack_timeout: ack_timeout?.value,
@@ -154,6 +162,9 @@ impl Flow {
         delivery::Config {
             endpoints,
             lanes_per_endpoint: self.lanes,
+            max_lanes_per_endpoint: self.max_lanes.max(self.lanes),
+            recall: self.recall,
+            believe_refusals: false,
             window: self.window,
             batch,
             acknowledgement: self.acknowledgement,
@@ -187,6 +198,17 @@ fn batch(section: Option<&RawSection<'_>>, report: &mut Report<'_>) -> Result<Ba
     let max_events = reader.some(&table::BATCH_MAX_EVENTS);
     let linger = reader.time(&table::BATCH_LINGER);
     Ok(Batch { max_bytes: max_bytes?, max_events: max_events?, linger: linger?.value })
+}
+
+/// `[destination.dead_letters]`.
+fn dead_letters(
+    section: Option<&RawSection<'_>>,
+    report: &mut Report<'_>,
+) -> Result<DeadLetters, Reported> {
+    let mut reader = Reader::new(section, report);
+    let max_size = reader.size(&table::LETTERS_MAX_SIZE);
+    let max_age = reader.time(&table::LETTERS_MAX_AGE);
+    Ok(DeadLetters { max_size: max_size?.value, max_age: max_age?.value })
 }
 
 /// `[destination.event]` and `[destination.filter]`.

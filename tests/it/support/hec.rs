@@ -18,6 +18,8 @@ pub(crate) struct Hec {
     pub(crate) ledger: Arc<HecLedger>,
     port: Port,
     ack: AckMode,
+    /// The indexes its token may write to. Empty: any.
+    pub(crate) indexes: Vec<String>,
     running: Option<(HecHandle, CancellationToken, JoinSet<()>)>,
 }
 
@@ -25,7 +27,7 @@ impl Hec {
     /// One that is not listening yet.
     pub(crate) fn down(ack: AckMode) -> Self {
         let ledger = Arc::new(HecLedger::new(1 << 24, 10_000));
-        Self { ledger, port: Port::free(), ack, running: None }
+        Self { ledger, port: Port::free(), ack, indexes: Vec::new(), running: None }
     }
 
     pub(crate) fn up(ack: AckMode) -> Self {
@@ -40,7 +42,11 @@ impl Hec {
     }
 
     pub(crate) fn start(&mut self) {
-        let token = HecToken { value: Secret::new(TOKEN.to_owned()), ..HecToken::default() };
+        let token = HecToken {
+            value: Secret::new(TOKEN.to_owned()),
+            indexes: self.indexes.clone(),
+            ..HecToken::default()
+        };
         let config = HecConfig {
             listen: self.port.address(),
             tokens: vec![token],

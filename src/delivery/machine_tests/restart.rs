@@ -1,0 +1,165 @@
+//! What the next process makes of a checkpoint.
+
+use super::super::*;
+use super::rig::{ACK_TIMEOUT, BATCH, RECALL, Rig, Sent, accepted, config, one_lane, refused};
+use super::{MS, count};
+use crate::record::{Ahead, Fate};
+
+/// A process with three batches in flight on one channel, the first of which does not count (see
+/// `restore.rs`), that is killed. Returns its last checkpoint, and a POST.
+fn killed() -> (Checkpoint, Sent) {
+    let mut rig = Rig::new(one_lane());
+    rig.grow(4 * BATCH);
+    let mut last = None;
+    for ack in 0..4 {
+        let sent = rig.send();
+        rig.accepted(sent, ack);
+        last = Some(sent);
+    }
+    rig.pass(Duration::from_secs(1));
+    let checkpoint = rig.commits.last().unwrap().1.clone();
+    (checkpoint, last.unwrap())
+}
+
+fn fates(checkpoint: &Checkpoint) -> Vec<Fate> {
+    checkpoint.window.iter().map(|ahead| ahead.fate).collect()
+}
+
+#[test]
+fn a_checkpoint_carries_what_is_in_flight_with_channel_and_id() {
+    let (checkpoint, sent) = killed();
+    assert_eq!(checkpoint.position, Position::ZERO);
+    let in_flight = |ack| Fate::InFlight { endpoint: 0, channel: sent.channel, ack: AckId::new(ack) };
+    assert_eq!(fates(&checkpoint), [Fate::Unsent, in_flight(1), in_flight(2), in_flight(3)]);
+}
+
+#[test]
+fn the_next_process_asks_the_old_channel_and_posts_nothing_on_it() {
+    let (checkpoint, old) = killed();
+    let mut rig = Rig::from(one_lane(), &checkpoint);
+    rig.tail.messages = 4 * BATCH;
+    rig.tail.end = crate::types::Offset::new(4 * BATCH);
+    rig.tell(Event::Tail(rig.tail));
+    let again = rig.send();
+    assert_eq!(super::rig::offsets(rig.ranges[&again.batch]), 0..BATCH, "the first is sent again");
+    assert_ne!(again.channel, old.channel);
+    let polls = rig.polls();
+    assert_eq!(polls, [(old.channel, vec![1, 2, 3])], "at once");
+    rig.answered(old.channel, &[1, 3]);
+    rig.accepted(again, 0);
+    rig.pass(RECALL - 2 * MS);
+    assert_eq!(rig.sends(), [], "2 may be acknowledged yet");
+    for (channel, ids) in rig.polls() {
+        rig.answered(channel, if channel == old.channel { &[] } else { &ids });
+    }
+    assert_eq!(rig.settled(), BATCH);
+    rig.pass(2 * MS);
+    let late = rig.send();
+    assert_ne!(late.channel, old.channel);
+    assert_eq!(super::rig::offsets(rig.ranges[&late.batch]), 2 * BATCH..3 * BATCH);
+    assert_eq!(rig.resent().last().unwrap().1, ResendReason::Restart);
+    // Late words settle nothing any more.
+    rig.answered(old.channel, &[2]);
+    assert_eq!(rig.settled(), 2 * BATCH);
+    rig.accepted(late, 1);
+    for _ in 0..3 {
+        let (channel, ids) = rig.poll();
+        rig.answered(channel, &ids);
+        if rig.settled() == 4 * BATCH {
+            return;
+        }
+    }
+    panic!("{:?}", rig.machine.status());
+}
+
+#[test]
+fn new_frames_do_not_wait_for_old_channels() {
+    let (checkpoint, _) = killed();
+    let mut rig = Rig::from(config(), &checkpoint);
+    rig.tail.messages = 5 * BATCH;
+    rig.tail.end = crate::types::Offset::new(5 * BATCH);
+    rig.tell(Event::Tail(rig.tail));
+    let sent: Vec<_> = rig.sends().iter().map(|s| super::rig::offsets(rig.ranges[&s.batch])).collect();
+    assert_eq!(sent, [0..BATCH, 4 * BATCH..5 * BATCH]);
+}
+
+#[test]
+fn a_window_of_another_position_says_nothing() {
+    let (checkpoint, _) = killed();
+    let moved = Checkpoint { position: Position::at(crate::types::Offset::new(2)), ..checkpoint };
+    let machine = Delivery::new(one_lane(), &moved, 1);
+    assert_eq!(machine.status().batches_unsettled, 0);
+    assert_eq!(machine.read_position(), moved.position);
+}
+
+#[test]
+fn an_endpoint_that_is_gone_and_acknowledgement_that_is_off_mean_sending_again() {
+    let (mut checkpoint, _) = killed();
+    let off = Config { acknowledgement: Acknowledgement::Off, ..one_lane() };
+    for ahead in &mut checkpoint.window {
+        if let Fate::InFlight { endpoint, .. } = &mut ahead.fate {
+            *endpoint = 1;
+        }
+    }
+    for (config, checkpoint) in [(one_lane(), checkpoint), (off, killed().0)] {
+        let mut rig = Rig::from(config, &checkpoint);
+        rig.tell(Event::Tick);
+        assert_eq!(rig.polls(), []);
+        let status = rig.machine.status();
+        assert_eq!((status.batches_unsettled, status.batches_unacknowledged), (4, 0));
+        assert_eq!(rig.sends().len(), 1);
+    }
+}
+
+#[test]
+fn what_is_settled_beyond_the_cursor_is_not_sent_again() {
+    let mut rig = Rig::new(config());
+    rig.grow(3 * BATCH);
+    let sends = rig.sends();
+    rig.posted(sends[1], refused(Some(2), Some(0)));
+    let alone = rig.sends().pop().unwrap();
+    rig.posted(alone, refused(Some(0), None));
+    for _ in 0..5 {
+        for sent in rig.sends() {
+            rig.posted(sent, accepted(Some(9)));
+        }
+        for (channel, ids) in rig.polls() {
+            rig.answered(channel, &ids);
+        }
+        rig.pass(Duration::from_secs(1));
+    }
+    assert_eq!(rig.buried, [7]);
+    let checkpoint = rig.commits.last().unwrap().1.clone();
+    assert_eq!(checkpoint.position, Position::ZERO);
+    let unsent: Vec<&Ahead> =
+        checkpoint.window.iter().filter(|ahead| ahead.fate == Fate::Unsent).collect();
+    assert!(fates(&checkpoint).contains(&Fate::DeadLettered), "{checkpoint:?}");
+    assert!(fates(&checkpoint).contains(&Fate::Acknowledged), "{checkpoint:?}");
+    assert_eq!(unsent.first().map(|ahead| super::rig::offsets(ahead.range)), Some(0..BATCH));
+    let next = Delivery::new(Config { window: count(20), ..config() }, &checkpoint, 5);
+    assert_eq!(next.status().batches_unsettled, checkpoint.window.len());
+}
+
+#[test]
+fn a_process_that_is_killed_again_hands_on_what_it_inherited() {
+    let (checkpoint, old) = killed();
+    let mut rig = Rig::from(one_lane(), &checkpoint);
+    rig.tell(Event::Tick);
+    rig.answered(old.channel, &[2]);
+    rig.pass(Duration::from_secs(1));
+    let second = rig.commits.last().unwrap().1.clone();
+    let in_flight = |ack| Fate::InFlight { endpoint: 0, channel: old.channel, ack: AckId::new(ack) };
+    assert_eq!(fates(&second), [Fate::Unsent, in_flight(1), Fate::Acknowledged, in_flight(3)]);
+}
+
+#[test]
+fn a_collector_that_refuses_to_be_asked_about_old_channels_is_not_held_for_it() {
+    let (checkpoint, old) = killed();
+    let mut rig = Rig::from(one_lane(), &checkpoint);
+    rig.tell(Event::Tick);
+    let outcome = PollOutcome::Fault(HoldReason::new("invalid token"));
+    rig.tell(Event::Polled { channel: old.channel, outcome });
+    assert_eq!(rig.state(), EndpointState::Up);
+    rig.pass(ACK_TIMEOUT);
+    assert!(rig.resent().iter().filter(|(_, why)| *why == ResendReason::Restart).count() == 3);
+}

@@ -195,3 +195,23 @@ impl Channel {
         self.next_poll = Some(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_gives_10000_ids_and_lives_ten_minutes() {
+        let (born, minute) = (Duration::from_secs(1000), Duration::from_mins(1));
+        let mut channel = Channel::new(EndpointId(0), LaneId(0), born);
+        assert!(!channel.is_old(born + 9 * minute));
+        assert!(channel.is_old(born + 10 * minute));
+        for id in 0..9_999 {
+            assert!(channel.rises(AckId::new(id)));
+            assert!(!channel.rises(AckId::new(id)), "it does not rise");
+        }
+        assert!(!channel.is_old(born));
+        assert!(channel.rises(AckId::new(9_999)));
+        assert!(channel.is_old(born));
+    }
+}

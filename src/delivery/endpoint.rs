@@ -29,7 +29,8 @@ pub(super) struct Endpoint {
     pub(super) lanes: Lanes,
     /// Refusals of events in a row, with nothing taken in between.
     pub(super) refusals: u32,
-    /// The destination's count of acceptances at the last one of this endpoint.
+    /// The destination's count of refusals when the last POST left that this endpoint accepted:
+    /// it took something after that many refusals. 0: it has never taken anything.
     pub(super) took_at: u64,
     /// Its last answer was "not found".
     pub(super) missing: bool,
@@ -51,10 +52,10 @@ impl Endpoint {
         }
     }
 
-    /// It took events, as the destination's acceptance number `count`.
-    pub(super) const fn took(&mut self, count: u64) {
+    /// It took events that were sent after `mark` refusals.
+    pub(super) fn took(&mut self, mark: u64) {
         self.refusals = 0;
-        self.took_at = count;
+        self.took_at = self.took_at.max(mark);
     }
 
     /// An answer that nobody understands. Returns whether there have been too many: a balancer

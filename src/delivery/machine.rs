@@ -51,6 +51,8 @@ pub struct Delivery {
     pub(super) changed: bool,
     /// How many POSTs were accepted, wholly or in part.
     pub(super) accepted: u64,
+    /// How many POSTs were refused, and 1: what was sent before a refusal and what after.
+    pub(super) marks: u64,
     /// Until when the last process's channels are asked.
     pub(super) recall_until: Option<Duration>,
     started: bool,
@@ -76,6 +78,10 @@ pub(super) struct Posting {
     pub(super) channel: ChannelId,
     /// When it left.
     pub(super) since: Duration,
+    /// The machine's count of refusals then.
+    pub(super) mark: u64,
+    /// Whether it was known then that a refusal is the event's own fault.
+    pub(super) proof: bool,
 }
 
 impl Delivery {
@@ -107,6 +113,7 @@ impl Delivery {
             commit_not_before: Duration::ZERO,
             changed: false,
             accepted: 0,
+            marks: 1,
             recall_until: None,
             started: false,
             stopping: false,
@@ -339,7 +346,8 @@ impl Delivery {
             return;
         }
         for id in self.queued(Stage::Ready) {
-            let Some(lane) = self.free_lane(now) else { return };
+            let suspect = self.window.get(id).and_then(|batch| batch.suspect);
+            let Some(lane) = self.free_lane(now, suspect) else { return };
             self.post(now, lane, id);
         }
     }
@@ -354,8 +362,9 @@ impl Delivery {
         self.window.get(id).is_some_and(|batch| batch.stage == stage)
     }
 
-    /// The next lane in turn whose endpoint takes a POST.
-    fn free_lane(&mut self, now: Duration) -> Option<LaneId> {
+    /// The next lane in turn whose endpoint takes a POST. An event that was refused is best tried
+    /// where others have been taken since: there a refusal is proof.
+    fn free_lane(&mut self, now: Duration, suspect: Option<u64>) -> Option<LaneId> {
         let count = self.lanes.len();
         let free = |index: usize| {
             let Some(lane) = self.lanes.get(index) else { return false };
@@ -367,9 +376,14 @@ impl Delivery {
                 && self.endpoints.get(lane.endpoint.0).is_some_and(|e| e.admits(now) && allowed(e))
                 && channel.is_none_or(|channel| !channel.wants_quiet(now))
         };
-        let index = (0..count)
-            .map(|step| (self.next_lane + step) % count)
-            .find(|index| free(*index))?;
+        let proves = |index: usize| {
+            let lane = self.lanes.get(index);
+            let endpoint = lane.and_then(|lane| self.endpoints.get(lane.endpoint.0));
+            endpoint.zip(suspect).is_none_or(|(endpoint, first)| endpoint.took_at >= first)
+        };
+        let in_turn = || (0..count).map(|step| (self.next_lane + step) % count);
+        let best = in_turn().find(|index| free(*index) && proves(*index));
+        let index = best.or_else(|| in_turn().find(|index| free(*index)))?;
         self.next_lane = (index + 1) % count;
         Some(LaneId(index))
     }
@@ -382,7 +396,10 @@ impl Delivery {
             self.channels.insert(fresh, Channel::new(endpoint, id, now));
             fresh
         });
-        lane.posting = Some(Posting { batch, channel, since: now });
+        let took_at = self.endpoints.get(endpoint.0).map_or(0, |endpoint| endpoint.took_at);
+        let suspect = self.window.get(batch).and_then(|batch| batch.suspect);
+        let proof = suspect.is_some_and(|first| took_at >= first);
+        lane.posting = Some(Posting { batch, channel, since: now, mark: self.marks, proof });
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.posting = true;
         }

@@ -300,7 +300,7 @@ fn a_stop_remembers_what_is_settled_beyond_the_cursor() {
     rig.tell(Event::Stop);
     assert!(rig.machine.stopped(), "the first is sent by the next start");
     let mut next = Rig::from(config(), &rig.commits.last().unwrap().1);
-    next.grow(2 * BATCH);
+    next.tell(Event::Tick);
     let sent = next.send();
     next.accepted(sent, 0);
     let (channel, ids) = next.poll();
@@ -445,6 +445,7 @@ fn delivery_goes_on_from_its_checkpoint() {
     rig.accepted(sent, 4);
     let (channel, ids) = rig.poll();
     rig.answered(channel, &ids);
+    rig.pass(Duration::from_secs(1));
     let then = &rig.commits.last().unwrap().1;
     assert_eq!((then.position.offset.get(), then.totals.settled()), (11, 9));
     assert_eq!(then.origin_messages, 2);

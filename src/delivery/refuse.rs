@@ -10,8 +10,11 @@
 //! **One bad event, or a collector that takes nothing?** An index that is misspelt, a balancer
 //! that rewrites bodies, a bug in the encoder: then every event is refused, and to drain the log
 //! into the dead letters would be the worst answer. Therefore an event is dead-lettered only when
-//! it was refused *alone in a body*, by a collector that has *taken others since* it was refused
-//! first. Until then it is a suspect, and waits. A collector that refuses [`SYSTEMATIC`] times
+//! it was refused *alone in a body*, by a collector that had *taken others since* it was refused
+//! first: others that were sent after that refusal, and were taken before the event was sent
+//! alone. (What was on its way at the time proves nothing: the fault may have begun in between.
+//! The simulation found this.) Or it had taken those before the event in the same body. Until
+//! then the event is a suspect, and waits. A collector that refuses [`SYSTEMATIC`] times
 //! in a row and takes nothing in between is held; it is then probed with what was refused least,
 //! so that one batch it takes is found if there is one.
 
@@ -20,6 +23,7 @@ use std::time::Duration;
 use crate::hec::Reason;
 use crate::types::{AckId, BatchId, ChannelId, PositionRange};
 
+use super::machine::Posting;
 use super::window::{Batch, Settled, Stage, Taken};
 use super::{
     Acknowledgement, Action, Cut, Delivery, EndpointId, HoldReason, Note, Part, Parts, ResendReason,
@@ -27,6 +31,9 @@ use super::{
 
 /// So many refusals in a row, and nothing taken in between, are not the events' fault.
 const SYSTEMATIC: u32 = 10;
+
+/// The count of refusals after which something was taken, if anything ever was.
+const ALWAYS: u64 = 1;
 
 /// A batch with this many bad events is cut in half besides: the rest of it would otherwise be
 /// sent as many times as there are bad ones.
@@ -37,35 +44,40 @@ const GROWTH: usize = 4;
 
 impl Delivery {
     /// An answer that refuses one event of a batch. `bad` counts from 0.
-    #[expect(clippy::too_many_arguments, reason = "they are one answer")]
     pub(super) fn on_refused(
         &mut self,
         now: Duration,
         endpoint: EndpointId,
-        channel: ChannelId,
-        id: BatchId,
+        posting: Posting,
         bad: Option<u64>,
         ack: Option<AckId>,
         reason: Reason,
     ) {
+        let Posting { batch: id, channel, mark, proof, .. } = posting;
         let Some(batch) = self.window.get(id) else { return };
         let (events, plain) = (batch.events, batch.plain);
         let bad = bad.filter(|bad| *bad < events);
-        let before = self.accepted;
+        self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
             self.forget(channel);
             self.requeue(id, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         };
+        if ack.is_none() && bad != Some(0) {
+            // Something may have been taken, under an id that nobody was told.
+            self.doubt(channel);
+        }
         if taken == Taken::Nothing {
             if self.refuses_everything(now, endpoint, id, &reason) {
                 return;
             }
         } else {
-            self.took(endpoint);
+            self.took(endpoint, mark);
         }
+        // Whoever took events before this one in the same body takes others.
+        let first = if taken == Taken::Nothing { self.marks } else { ALWAYS };
         match bad {
-            _ if events < 2 => self.refused_alone(now, endpoint, id, reason),
+            _ if events < 2 => self.refused_alone(now, endpoint, id, proof, reason),
             // Undecodable as a whole, it seems: perhaps the compression is not understood.
             None if reason.code == Some(6) && !plain => {
                 if let Some(batch) = self.window.get_mut(id) {
@@ -74,8 +86,8 @@ impl Delivery {
                 self.actions.push_back(Action::Release(id));
                 self.requeue(id, Stage::Faded, ResendReason::Refused);
             }
-            None => self.cut(now, endpoint, id, Cut::Half, taken, before),
-            Some(bad) => self.cut(now, endpoint, id, Cut::Event(bad), taken, before),
+            None => self.cut(now, endpoint, id, Cut::Half, taken, first),
+            Some(bad) => self.cut(now, endpoint, id, Cut::Event(bad), taken, first),
         }
     }
 
@@ -84,15 +96,17 @@ impl Delivery {
         &mut self,
         now: Duration,
         endpoint: EndpointId,
-        id: BatchId,
+        posting: Posting,
         reason: Reason,
     ) {
+        let Posting { batch: id, proof, .. } = posting;
         let Some(batch) = self.window.get(id) else { return };
-        if batch.events >= 2 {
-            let before = self.accepted;
-            self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, before);
+        let events = batch.events;
+        self.marks += 1;
+        if events >= 2 {
+            self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, self.marks);
         } else if !self.refuses_everything(now, endpoint, id, &reason) {
-            self.refused_alone(now, endpoint, id, reason);
+            self.refused_alone(now, endpoint, id, proof, reason);
         }
     }
 
@@ -118,12 +132,12 @@ impl Delivery {
         }
     }
 
-    /// A collector has taken events: what it refuses now is refused for its own sake.
-    pub(super) fn took(&mut self, endpoint: EndpointId) {
+    /// A collector has taken events that were sent after `mark` refusals.
+    pub(super) fn took(&mut self, endpoint: EndpointId, mark: u64) {
         self.accepted += 1;
         self.worked(endpoint);
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
-            endpoint.took(self.accepted);
+            endpoint.took(mark);
         }
     }
 
@@ -161,8 +175,7 @@ impl Delivery {
         batch.suspect = None;
         // Some part of it may be taken.
         if batch.events >= 2 && room {
-            let before = self.accepted;
-            self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, before);
+            self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, self.marks);
         } else {
             batch.refused = batch.refused.saturating_add(1);
             self.requeue(id, Stage::Ready, ResendReason::Refused);
@@ -170,16 +183,23 @@ impl Delivery {
         true
     }
 
-    /// The only event of a batch was refused.
-    fn refused_alone(&mut self, now: Duration, endpoint: EndpointId, id: BatchId, reason: Reason) {
-        let accepted = self.accepted;
-        let took = self.endpoints.get(endpoint.0).map_or(0, |endpoint| endpoint.took_at);
+    /// The only event of a batch was refused. `proof`: it was known before that the collector
+    /// takes others.
+    fn refused_alone(
+        &mut self,
+        now: Duration,
+        endpoint: EndpointId,
+        id: BatchId,
+        proof: bool,
+        reason: Reason,
+    ) {
+        let (accepted, marks) = (self.accepted, self.marks);
         let Some(batch) = self.window.get_mut(id) else { return };
         batch.refused = batch.refused.saturating_add(1);
         batch.refusal = Some((endpoint, reason.clone()));
-        let first = *batch.suspect.get_or_insert(accepted);
+        batch.suspect.get_or_insert(marks);
         self.actions.push_back(Action::Release(id));
-        if took > first || self.config.believe_refusals {
+        if proof || self.config.believe_refusals {
             batch.stage = Stage::Burying;
             let range = batch.range;
             self.actions.push_back(Action::DeadLetter { batch: id, range, endpoint, reason });
@@ -228,6 +248,7 @@ impl Delivery {
     pub(super) fn on_split(&mut self, now: Duration, id: BatchId, cut: Cut, parts: &Parts) {
         let Some(batch) = self.window.get(id) else { return };
         let Stage::Splitting { cut: wanted, taken, first } = batch.stage else { return };
+        let accepted = self.accepted;
         if wanted != cut {
             return;
         }
@@ -255,6 +276,7 @@ impl Delivery {
             events: part.events,
             stage: if part.events == 0 { Stage::Settled(Settled::Acknowledged) } else { stage },
             refused,
+            // To be half of what was refused proves nothing: it was perhaps the other half.
             suspect: None,
             refusal: None,
             ..whole.clone()
@@ -272,7 +294,9 @@ impl Delivery {
         if let Some(bad) = &parts.bad {
             let id = self.window.allocate();
             let until = now + self.config.retry.hold;
-            let stage = Stage::Suspect { seen: first, until };
+            // With proof at hand it is tried alone at once.
+            let seen = if first == ALWAYS { 0 } else { accepted };
+            let stage = Stage::Suspect { seen, until };
             self.window.insert(id, Batch { suspect: Some(first), ..piece(bad, stage) });
             self.waiting.insert(id);
         }

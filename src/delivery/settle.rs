@@ -21,7 +21,8 @@ const NO_ACK_ID: &str = "the collector accepts events but gives no ackId, so it 
 impl Delivery {
     pub(super) fn on_posted(&mut self, now: Duration, id: LaneId, outcome: PostOutcome) {
         let Some(lane) = self.lanes.get_mut(id.get()) else { return };
-        let Some(Posting { batch, channel, since }) = lane.posting.take() else { return };
+        let Some(posting) = lane.posting.take() else { return };
+        let Posting { batch, channel, since, .. } = posting;
         let took = now.saturating_sub(since);
         let endpoint = lane.endpoint;
         if let Some(channel) = self.channels.get_mut(&channel) {
@@ -48,7 +49,7 @@ impl Delivery {
         }
         match outcome {
             PostOutcome::Accepted { ack, pressed } => {
-                self.on_accepted(now, endpoint, channel, batch, ack);
+                self.on_accepted(now, endpoint, posting, ack);
                 if pressed && let Some(endpoint) = self.endpoints.get_mut(endpoint.get()) {
                     endpoint.pressed(now, &self.config.retry);
                 }
@@ -59,10 +60,10 @@ impl Delivery {
                 self.rotate(now, channel);
             }
             PostOutcome::Refused { bad, ack, reason } => {
-                self.on_refused(now, endpoint, channel, batch, bad, ack, reason);
+                self.on_refused(now, endpoint, posting, bad, ack, reason);
             }
             PostOutcome::TooLarge { reason } => {
-                self.on_too_large(now, endpoint, batch, reason);
+                self.on_too_large(now, endpoint, posting, reason);
             }
             PostOutcome::Missing { after, reason } => {
                 self.retire(channel);
@@ -109,13 +110,13 @@ impl Delivery {
         &mut self,
         now: Duration,
         endpoint: EndpointId,
-        channel: ChannelId,
-        batch: BatchId,
+        posting: Posting,
         ack: Option<AckId>,
     ) {
+        let Posting { batch, channel, mark, .. } = posting;
         let ack = match (self.config.acknowledgement, ack) {
             (Acknowledgement::Off, _) => {
-                self.took(endpoint);
+                self.took(endpoint, mark);
                 self.actions.push_back(Action::Release(batch));
                 self.settled(batch);
                 return;
@@ -128,7 +129,7 @@ impl Delivery {
             }
             (Acknowledgement::Required, Some(ack)) => ack,
         };
-        self.took(endpoint);
+        self.took(endpoint, mark);
         let entry = self.channels.get_mut(&channel);
         if !entry.is_some_and(|entry| entry.accepted(now, ack, batch)) {
             // Splunk counts ackIds per channel, upward. One that does not rise comes from a
@@ -314,7 +315,7 @@ impl Delivery {
     }
 
     /// Takes a channel out of use on which a POST ended in doubt. See the rules in `channel.rs`.
-    fn doubt(&mut self, id: ChannelId) {
+    pub(super) fn doubt(&mut self, id: ChannelId) {
         if let Some(batch) = self.channels.get_mut(&id).and_then(Channel::doubt_first) {
             self.requeue(batch, Stage::Faded, ResendReason::Doubt);
         }

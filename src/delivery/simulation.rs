@@ -310,7 +310,8 @@ impl World {
             }
             self.carry_out();
             self.step(next_frame);
-            assert!(self.now < WORLD_END, "seed {}: the world never comes to rest", self.seed);
+            let (seed, status) = (self.seed, || self.machine.status());
+            assert!(self.now < WORLD_END, "seed {seed}: it never comes to rest: {:?}", status());
         }
         let total = self.tail().messages;
         assert_eq!(self.committed.totals.settled(), total, "seed {}: the books", self.seed);
@@ -413,6 +414,9 @@ impl World {
             Event::Posted { lane, outcome } => {
                 let channel = self.posting.remove(lane).expect("it was posting");
                 match outcome {
+                    PostOutcome::Refused { bad, ack: None, .. } if *bad != Some(0) => {
+                        self.doubted.insert(channel);
+                    }
                     PostOutcome::Accepted { .. }
                     | PostOutcome::Busy { .. }
                     | PostOutcome::Refused { .. }

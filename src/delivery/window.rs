@@ -94,7 +94,7 @@ pub(super) struct Batch {
     pub(super) refused: u32,
     /// Its body is not to be compressed: a compressed one was not understood.
     pub(super) plain: bool,
-    /// The count of acceptances when its only event was refused first.
+    /// The count of refusals when its only event was refused first.
     pub(super) suspect: Option<u64>,
     /// Who refused its only event last, and how.
     pub(super) refusal: Option<(EndpointId, Reason)>,

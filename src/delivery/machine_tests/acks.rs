@@ -325,20 +325,3 @@ fn a_channel_that_was_used_for_long_is_drained_and_replaced() {
     rig.answered(channel, &ids);
     assert_eq!((rig.settled(), rig.resent()), (2 * BATCH, vec![]));
 }
-
-#[test]
-fn a_channel_gives_10000_ids_and_no_more() {
-    let mut rig = Rig::new(one_lane());
-    let mut channels = Vec::new();
-    rig.grow(10_001 * BATCH);
-    for ack in 0..10_001 {
-        let sent = rig.send();
-        channels.push(sent.channel);
-        rig.accepted(sent, if ack < 10_000 { ack } else { 0 });
-        let (channel, ids) = rig.poll();
-        rig.answered(channel, &ids);
-    }
-    channels.dedup();
-    assert_eq!(channels.len(), 2);
-    assert_eq!((rig.settled(), rig.resent()), (10_001 * BATCH, vec![]));
-}

@@ -266,6 +266,7 @@ impl Account {
             Answer::Refused { bad, ack } => {
                 let events = offsets(range).count() as u64;
                 let taken = bad.filter(|bad| *bad > 0 && *bad < events);
+                truth.doubted |= !ack && bad.filter(|bad| *bad < events) != Some(0);
                 let id = ack.then(|| truth.highest.map_or(0, |highest| highest + 1));
                 truth.highest = id.or(truth.highest);
                 if let (Some(taken), Some(id)) = (taken, id) {

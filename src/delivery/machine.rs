@@ -11,6 +11,7 @@ use super::chance::Chance;
 use super::channel::Channel;
 use super::endpoint::Endpoint;
 use super::lanes::Lanes;
+use super::refuse::GROWTH;
 use super::window::{Batch, Settled, Stage, Window};
 use super::{Action, Config, EndpointId, Event, LaneId, ReadBatch};
 
@@ -188,10 +189,7 @@ impl Delivery {
     /// Whether a stop is complete: nothing is in flight and the checkpoint is durable.
     #[must_use]
     pub fn stopped(&self) -> bool {
-        self.stopping
-            && self.nothing_in_flight()
-            && self.committing.is_none()
-            && !self.commit_due()
+        self.stopping && self.nothing_in_flight() && self.committing.is_none() && !self.commit_due()
     }
 
     /// What the checkpoint would say now. `saved` and `endpoints` are left empty: the sink knows
@@ -451,12 +449,23 @@ impl Delivery {
         }
     }
 
+    /// Whether the window takes another batch. While an event at its front is refused, it waits for
+    /// proof that others are taken: those may have to be read first.
+    fn has_room(&self) -> bool {
+        let window = self.config.window.get();
+        let refused = self.queue.first().is_some_and(|(refused, _, _)| *refused > 0);
+        if self.waiting.is_empty() && !refused {
+            return self.window.len() < window;
+        }
+        let settled = |batch: &Batch| matches!(batch.stage, Stage::Settled(_));
+        self.window.len() < window.saturating_mul(GROWTH + 2)
+            && self.window.iter().filter(|(_, batch)| !settled(batch)).count() < window
+    }
+
     fn may_read(&self) -> bool {
-        // A suspect at the front waits for something that is accepted: that has to be read.
-        let room = if self.waiting.is_empty() { 1 } else { 2 };
         self.reading.is_none()
             && !self.stopping
-            && self.window.len() < self.config.window.get().saturating_mul(room)
+            && self.has_room()
             && self.bodies_waiting() < self.bodies_allowed()
             && self.tail.end > self.read.offset
     }

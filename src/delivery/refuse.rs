@@ -40,7 +40,7 @@ const ALWAYS: u64 = 1;
 const MANY: u32 = 16;
 
 /// A window may grow to this many times its size by cutting; then only the first batch is cut.
-const GROWTH: usize = 4;
+pub(super) const GROWTH: usize = 4;
 
 impl Delivery {
     /// An answer that refuses one event of a batch. `bad` counts from 0.
@@ -161,10 +161,9 @@ impl Delivery {
         );
         self.hold(now, endpoint, HoldReason::new(&sentence));
         for suspect in std::mem::take(&mut self.waiting) {
-            if let Some(Batch { stage: Stage::Suspect { .. }, suspect: first, .. }) =
-                self.window.get_mut(suspect)
-            {
-                *first = None;
+            // What was refused so far is to be among what the collector is probed with.
+            let batch = self.window.get(suspect);
+            if batch.is_some_and(|batch| matches!(batch.stage, Stage::Suspect { .. })) {
                 self.requeue(suspect, Stage::Faded, ResendReason::Refused);
             } else {
                 self.waiting.insert(suspect);
@@ -172,7 +171,6 @@ impl Delivery {
         }
         let room = self.window.len() < self.config.window.get().saturating_mul(2);
         let Some(batch) = self.window.get_mut(id) else { return true };
-        batch.suspect = None;
         // Some part of it may be taken.
         if batch.events >= 2 && room {
             self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, self.marks);

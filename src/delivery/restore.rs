@@ -31,8 +31,10 @@ impl Delivery {
                     let endpoint = EndpointId(endpoint as usize);
                     let known = self.endpoints.get(endpoint.0).is_some();
                     let asks = self.config.acknowledgement == Acknowledgement::Required;
-                    let entry =
-                        self.channels.entry(channel).or_insert_with(|| Channel::inherited(endpoint));
+                    let entry = self
+                        .channels
+                        .entry(channel)
+                        .or_insert_with(|| Channel::inherited(endpoint));
                     if known && asks && entry.endpoint == endpoint {
                         entry.outstanding.insert(ack, id);
                         Stage::Unacked { channel, ack, since: Duration::ZERO }
@@ -41,7 +43,8 @@ impl Delivery {
                     }
                 }
             };
-            let stage = if ahead.events == 0 { Stage::Settled(Settled::Acknowledged) } else { stage };
+            let stage =
+                if ahead.events == 0 { Stage::Settled(Settled::Acknowledged) } else { stage };
             self.read_to(ahead.range.end, self.messages_read + ahead.messages);
             self.window.insert(
                 id,

@@ -440,7 +440,7 @@ impl World {
         self.machine.handle(self.now, event);
         let status = self.machine.status();
         let unsettled = status.batches_unsettled;
-        assert!(unsettled <= 12 * 5, "seed {}: window {unsettled}", self.seed);
+        assert!(unsettled <= 12 * 7, "seed {}: window {unsettled}", self.seed);
         assert_eq!(status.difference(&self.tail()), 0, "seed {}: the books", self.seed);
         let bodies = self.bodies.len();
         assert!(bodies <= 2 * 4 * self.endpoints + 1, "seed {}: {bodies} bodies", self.seed);
@@ -496,7 +496,8 @@ impl World {
                     assert!(self.posting.insert(lane, channel).is_none());
                     let range = *self.bodies.get(&batch).expect("a body is kept until released");
                     let wait = 1 + self.dice(if self.stormy() { 400 } else { 30 });
-                    let arrives = Pending::Arrives { lane, endpoint: endpoint.get(), channel, range };
+                    let arrives =
+                        Pending::Arrives { lane, endpoint: endpoint.get(), channel, range };
                     self.later(Duration::from_millis(wait), arrives);
                 }
                 Action::Release(batch) => {

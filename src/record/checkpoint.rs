@@ -248,9 +248,7 @@ mod tests {
     #[test]
     fn a_checkpoint_of_the_first_version_is_read() {
         let old = Checkpoint { window: Vec::new(), endpoints: Vec::new(), ..checkpoint() };
-        let golden = concat!(
-            "01", "6cede453", "080710031a0a0801100218032004280520082806",
-        );
+        let golden = concat!("01", "6cede453", "080710031a0a0801100218032004280520082806",);
         let hex: String = old.encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
         assert_eq!(Checkpoint::decode(&old.encode()), Ok(old));

@@ -189,15 +189,15 @@ mod tests {
             redrive: Some(UnixMicros::new(6)),
         };
         assert_eq!(DeadLetter::decode(&letter.encode()), Ok(letter.clone()));
-        let plain = DeadLetter { code: None, redrive: None, frame_id: Some(String::new()), ..letter };
+        let plain =
+            DeadLetter { code: None, redrive: None, frame_id: Some(String::new()), ..letter };
         assert_eq!(DeadLetter::decode(&plain.encode()), Ok(plain));
         assert!(DeadLetter::decode(&[]).is_err());
     }
 
     #[test]
     fn totals_come_back_and_tell_how_many_are_there() {
-        let totals =
-            LetterTotals { written: 10, redriven: 1, purged: 2, expired: 3, withdrawn: 1 };
+        let totals = LetterTotals { written: 10, redriven: 1, purged: 2, expired: 3, withdrawn: 1 };
         assert_eq!(LetterTotals::decode(&totals.encode()), Ok(totals));
         assert_eq!(totals.present(), 3);
     }

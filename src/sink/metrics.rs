@@ -46,16 +46,8 @@ impl Metrics {
         Self {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
-            requests: [
-                "accepted",
-                "busy",
-                "unreachable",
-                "doubt",
-                "fault",
-                "refused",
-                "too_large",
-            ]
-            .map(request),
+            requests: ["accepted", "busy", "unreachable", "doubt", "fault", "refused", "too_large"]
+                .map(request),
             request_seconds: metrics::histogram!("forebay_hec_request_seconds", &[label()]),
             ack_latency: metrics::histogram!("forebay_ack_latency_seconds", &[label()]),
             resent: [

@@ -222,11 +222,8 @@ impl Sink {
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
         let Self { config, wal, machine, packer, client, status } = self;
         let name = config.name.clone();
-        let redrive = redrive::Redrive {
-            config: config.clone(),
-            wal: wal.clone(),
-            client: client.clone(),
-        };
+        let redrive =
+            redrive::Redrive { config: config.clone(), wal: wal.clone(), client: client.clone() };
         let makings = task::Makings {
             tail: wal.tail(),
             config,
@@ -272,8 +269,8 @@ async fn withdraw(config: &Config, wal: &Wal, checkpoint: &Checkpoint) -> Result
     let mut from = checkpoint.position;
     loop {
         let page = wal.letters(&config.name, from, WITHDRAWN, ByteSize::mib(8));
-        let page = page
-            .map_err(|source| SinkError::Checkpoint { name: config.name.clone(), source })?;
+        let page =
+            page.map_err(|source| SinkError::Checkpoint { name: config.name.clone(), source })?;
         let Some((last, _)) = page.last() else { return Ok(()) };
         from = Position::new(last.offset, last.index.saturating_add(1));
         let passed = |at: &Position| {

@@ -39,10 +39,8 @@ pub(super) trait Source: Send {
     fn cut(&mut self, range: PositionRange, cut: Cut) -> Result<Parts, ReadError>;
     /// The message of the only event in a range, and where it is in the log. Without the answer
     /// that refused it. None when there is none.
-    fn letter(
-        &mut self,
-        range: PositionRange,
-    ) -> Result<Option<(Position, DeadLetter)>, ReadError>;
+    fn letter(&mut self, range: PositionRange)
+    -> Result<Option<(Position, DeadLetter)>, ReadError>;
 }
 
 /// A body that was made again.

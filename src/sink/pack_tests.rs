@@ -95,7 +95,12 @@ impl Log {
     /// Dead letters of this log, to be sent again.
     fn redriven(&self, letters: Vec<(Position, DeadLetter)>) -> redrive::LetterSource {
         let packer = self.packer(5000, 9);
-        redrive::LetterSource::new(packer.encoder, letters.into(), Self::limits(), Compression::None)
+        redrive::LetterSource::new(
+            packer.encoder,
+            letters.into(),
+            Self::limits(),
+            Compression::None,
+        )
     }
 
     fn limits() -> BatchLimits {

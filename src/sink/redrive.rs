@@ -285,9 +285,9 @@ impl Source for LetterSource {
             scratch.clear();
             if self.encode(index, &mut scratch) {
                 let found = usize::try_from(index).ok().and_then(|index| self.letters.get(index));
-                return Ok(found.map(|(_, letter)| {
-                    (Position::at(Offset::new(index)), letter.clone())
-                }));
+                return Ok(
+                    found.map(|(_, letter)| (Position::at(Offset::new(index)), letter.clone()))
+                );
             }
         }
         Ok(None)

@@ -339,9 +339,7 @@ impl Task {
         });
         self.jobs.spawn(async move {
             match letter {
-                Some((at, letter)) => {
-                    Done::Buried(batch, wal.bury(&name, at, letter, limit).await)
-                }
+                Some((at, letter)) => Done::Buried(batch, wal.bury(&name, at, letter, limit).await),
                 // The configuration has changed, and there is no event any more.
                 None => Done::Buried(batch, Ok(())),
             }

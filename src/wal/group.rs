@@ -171,8 +171,7 @@ impl Appender {
             Request::Seal(answer) => self.seals.push(answer),
             Request::Close => group.closing = true,
         }
-        let waiting =
-            self.commits.len() + self.trims.len() + self.letters.len() + self.seals.len();
+        let waiting = self.commits.len() + self.trims.len() + self.letters.len() + self.seals.len();
         if self.company_until.is_none() && waiting > 0 {
             self.company_until = Some(clock::instant() + COMPANY);
         }

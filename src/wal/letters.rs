@@ -18,9 +18,9 @@ use super::append::{PendingLetters, Request};
 use super::error::{CommitError, OpenError};
 use super::group::commit_gone;
 use super::handle::{Shared, Wal};
+use super::keys;
 use super::recover::{damaged, db_error, inconsistent, scan};
 use super::store::Store;
-use super::keys;
 
 /// A dead letter was not written, or not removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,11 +70,14 @@ pub(super) enum LetterChange {
 }
 
 /// Counts what is there. Every letter is read, so that damage is found at the start.
-pub(super) fn read_books(store: &Store) -> Result<BTreeMap<DestinationName, LetterBook>, OpenError> {
+pub(super) fn read_books(
+    store: &Store,
+) -> Result<BTreeMap<DestinationName, LetterBook>, OpenError> {
     let mut books: BTreeMap<DestinationName, LetterBook> = BTreeMap::new();
     scan(store, keys::LETTERS, &[], |key, value| {
-        let (name, at) = keys::letter_of(key)
-            .ok_or_else(|| inconsistent(store, "a dead letter has a key that is none".to_owned()))?;
+        let (name, at) = keys::letter_of(key).ok_or_else(|| {
+            inconsistent(store, "a dead letter has a key that is none".to_owned())
+        })?;
         let letter = DeadLetter::decode(value)
             .map_err(|error| damaged(store, &format!("the dead letter {at} of {name}"), error))?;
         let book = books.entry(name).or_default();
@@ -86,8 +89,9 @@ pub(super) fn read_books(store: &Store) -> Result<BTreeMap<DestinationName, Lett
     scan(store, keys::META, keys::LETTER_TOTALS, |key, value| {
         // Behind these keys come those of other things.
         let Some(name) = keys::letter_totals_of(key) else { return Ok(()) };
-        let totals = LetterTotals::decode(value)
-            .map_err(|error| damaged(store, &format!("the dead letters' totals of {name}"), error))?;
+        let totals = LetterTotals::decode(value).map_err(|error| {
+            damaged(store, &format!("the dead letters' totals of {name}"), error)
+        })?;
         books.entry(name).or_default().totals = totals;
         Ok(())
     })?;
@@ -146,7 +150,8 @@ pub(super) fn stage(
             let at = change.at();
             let key = keys::letter(&destination, at);
             let own = writes.iter().rev().find(|(written, _)| *written == key);
-            let old = match own.map(|(_, value)| value.clone()).or_else(|| made.get(&key).cloned()) {
+            let old = match own.map(|(_, value)| value.clone()).or_else(|| made.get(&key).cloned())
+            {
                 Some(value) => value,
                 None => shared.store.db().get_cf(family, &key)?,
             };

@@ -186,7 +186,8 @@ async fn dead_letters_that_are_full_hold_the_destination_and_drop_nothing() {
     for number in 0..10u64 {
         let long = router(&"x".repeat(30_000));
         let body = [Frame::message(b"before"), long, Frame::message(b"behind")].concat();
-        let frame = Frame { count: Some("3".to_owned()), ..Frame::of(&format!("{number:032}"), body) };
+        let frame =
+            Frame { count: Some("3".to_owned()), ..Frame::of(&format!("{number:032}"), body) };
         assert_eq!(client.post(&frame).await, 200);
     }
     eventually(SOON, "there is no room", async || {

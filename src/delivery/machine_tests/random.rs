@@ -17,12 +17,23 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 enum Step {
     Wait(u64),
     Grow(u64),
-    Read { most: u64, filtered: u64 },
+    Read {
+        most: u64,
+        filtered: u64,
+    },
     Encode,
     /// Where a batch is cut is looked up, or a dead letter is written, if there is room.
-    Look { room: bool },
-    Post { pick: usize, outcome: Answer },
-    Poll { pick: usize, outcome: Answer },
+    Look {
+        room: bool,
+    },
+    Post {
+        pick: usize,
+        outcome: Answer,
+    },
+    Poll {
+        pick: usize,
+        outcome: Answer,
+    },
     Commit,
     Stop,
     Nonsense(Nonsense),
@@ -40,7 +51,10 @@ enum Answer {
     Doubt,
     Fault,
     /// For a POST: this event is refused, and those before it are taken if there is an id.
-    Refused { bad: Option<u64>, ack: bool },
+    Refused {
+        bad: Option<u64>,
+        ack: bool,
+    },
     TooLarge,
 }
 

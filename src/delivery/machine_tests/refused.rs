@@ -380,7 +380,8 @@ fn a_batch_that_makes_no_event_any_more_is_settled_without_a_post() {
 
 #[test]
 fn lanes_grow_while_all_of_them_work_and_are_halved_by_pressure() {
-    let mut rig = Rig::new(Config { max_lanes_per_endpoint: count(8), window: count(500), ..config() });
+    let mut rig =
+        Rig::new(Config { max_lanes_per_endpoint: count(8), window: count(500), ..config() });
     rig.grow(4000 * BATCH);
     let mut ids = std::collections::BTreeMap::<ChannelId, u64>::new();
     let mut most = Vec::new();

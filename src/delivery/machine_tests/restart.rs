@@ -29,7 +29,8 @@ fn fates(checkpoint: &Checkpoint) -> Vec<Fate> {
 fn a_checkpoint_carries_what_is_in_flight_with_channel_and_id() {
     let (checkpoint, sent) = killed();
     assert_eq!(checkpoint.position, Position::ZERO);
-    let in_flight = |ack| Fate::InFlight { endpoint: 0, channel: sent.channel, ack: AckId::new(ack) };
+    let in_flight =
+        |ack| Fate::InFlight { endpoint: 0, channel: sent.channel, ack: AckId::new(ack) };
     assert_eq!(fates(&checkpoint), [Fate::Unsent, in_flight(1), in_flight(2), in_flight(3)]);
 }
 
@@ -75,7 +76,8 @@ fn new_frames_do_not_wait_for_old_channels() {
     let (checkpoint, _) = killed();
     let mut rig = Rig::from(config(), &checkpoint);
     rig.grow(BATCH);
-    let sent: Vec<_> = rig.sends().iter().map(|s| super::rig::offsets(rig.ranges[&s.batch])).collect();
+    let sent: Vec<_> =
+        rig.sends().iter().map(|s| super::rig::offsets(rig.ranges[&s.batch])).collect();
     assert_eq!(sent, [0..BATCH, 4 * BATCH..5 * BATCH]);
 }
 
@@ -150,7 +152,8 @@ fn a_process_that_is_killed_again_hands_on_what_it_inherited() {
     rig.answered(old.channel, &[2]);
     rig.pass(Duration::from_secs(1));
     let second = rig.commits.last().unwrap().1.clone();
-    let in_flight = |ack| Fate::InFlight { endpoint: 0, channel: old.channel, ack: AckId::new(ack) };
+    let in_flight =
+        |ack| Fate::InFlight { endpoint: 0, channel: old.channel, ack: AckId::new(ack) };
     assert_eq!(fates(&second), [Fate::Unsent, in_flight(1), Fate::Acknowledged, in_flight(3)]);
 }
 

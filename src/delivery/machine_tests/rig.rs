@@ -88,7 +88,8 @@ impl Rig {
     pub(super) fn from(config: Config, checkpoint: &Checkpoint) -> Self {
         let ahead: u64 = checkpoint.window.iter().map(|ahead| ahead.messages).sum();
         let messages = checkpoint.origin_messages + checkpoint.totals.settled() + ahead;
-        let end = checkpoint.window.last().map_or(checkpoint.position, |last| last.range.end).offset;
+        let end =
+            checkpoint.window.last().map_or(checkpoint.position, |last| last.range.end).offset;
         let seed = 7 + checkpoint.window.len() as u128;
         Self {
             machine: Delivery::new(config, checkpoint, seed),

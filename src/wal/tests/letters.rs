@@ -172,8 +172,7 @@ fn damage_and_loss_refuse_the_start_and_are_named() {
             bury(&wal, "a", 2).await.unwrap();
         });
         let store = &wal.shared.store;
-        let (family, key) =
-            (store.family(keys::LETTERS), keys::letter(&name("a"), at(2)));
+        let (family, key) = (store.family(keys::LETTERS), keys::letter(&name("a"), at(2)));
         if lost {
             store.db().delete_cf(family, &key).unwrap();
         } else {

@@ -55,6 +55,8 @@ pub struct DestinationStatus {
     pub reason: Option<String>,
     /// `required` or `off`.
     pub acknowledgement: &'static str,
+    /// Whether the collectors' certificates are checked.
+    pub tls_verified: bool,
     /// The first message that is not settled: offset and index.
     pub checkpoint: (u64, u32),
     /// The first message that is not read: offset and index.
@@ -173,6 +175,7 @@ impl DestinationStatus {
             state,
             reason: status.stuck.clone(),
             acknowledgement: if sink.acknowledgement_required() { "required" } else { "off" },
+            tls_verified: sink.tls_verified(),
             checkpoint: (delivery.position.offset.get(), delivery.position.index),
             read: (delivery.read.offset.get(), delivery.read.index),
             lag_seconds: std::time::Duration::from_micros(lag).as_secs_f64(),

@@ -1,15 +1,16 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::parse_duration;
-use crate::simulate::hec::FaultKind;
+use crate::simulate::hec::{FaultKind, Poison, PoisonCode, share_of};
 use crate::telemetry::LogFormat;
+use crate::types::ByteSize;
 
 /// Moves Heroku logs into Splunk without losing one.
 #[derive(Debug, Parser)]
@@ -30,11 +31,22 @@ pub(super) enum Command {
         #[arg(short, long, env = "FOREBAY_CONFIG", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
-    /// Check a configuration and say all that is wrong with it.
+    /// Check a configuration and say all that is wrong with it. Exits with 0 when it is good, 78
+    /// when it is not, and 1 when the probe finds that delivery will not work.
     Check {
         /// The configuration.
         #[arg(short, long, env = "FOREBAY_CONFIG", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+        /// Ask the collectors as well: name, certificate, token, acknowledgement, size of
+        /// bodies, index, balancer. Writes six marker events to each.
+        #[arg(long)]
+        probe: bool,
+        /// Print what the probe found as JSON.
+        #[arg(long, requires = "probe")]
+        json: bool,
+        /// How long a marker event may take to be acknowledged.
+        #[arg(long, requires = "probe", default_value = "60s", value_parser = parse_duration, value_name = "DURATION")]
+        probe_wait: Duration,
     },
     /// Show the relay at work between a simulated Logplex and a simulated Splunk.
     Demo(DemoArgs),
@@ -49,7 +61,7 @@ const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
 #[derive(Debug, Subcommand)]
 pub(super) enum SimulateCommand {
     /// A Splunk HTTP Event Collector with indexer acknowledgement.
-    Hec(HecArgs),
+    Hec(Box<HecArgs>),
     /// A Logplex that sends frames to a drain.
     Logplex(LogplexArgs),
 }
@@ -91,13 +103,56 @@ pub(super) struct HecArgs {
     /// Index and acknowledge nothing.
     #[arg(long)]
     pub(super) ack_never: bool,
-    /// A fault: busy, queue-full, approaching-capacity, invalid-token, server-error, hang,
-    /// reset-after-indexing, detention, captive, lost-ack-reply.
-    #[arg(long, value_parser = parse_fault, value_name = "FAULT")]
-    pub(super) fault: Option<FaultKind>,
-    /// The share of requests that meet the fault.
+    /// A fault and the share of the requests that meet it, such as busy=0.05; may be repeated.
+    /// `busy@2=0.05` is for the second indexer only. (`--fault help` lists them.)
+    #[arg(long, value_parser = parse_fault, value_name = "NAME[@INDEXER][=PROB]")]
+    pub(super) fault: Vec<FaultArg>,
+    /// The share for faults that name none.
     #[arg(long, default_value = "1.0", value_name = "SHARE")]
     pub(super) fault_share: f64,
+    /// What single requests meet, one by one, and what happens by time: a file with lines such
+    /// as `post busy 3`, `ack lost-ack-reply`, `at 10s restart=0.1`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) script: Option<PathBuf>,
+    /// Seeds faults and delays.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub(super) seed: u64,
+    /// Refuse events that hold MARKER for good, with code 6, 7, 12, 13 or 15; may be repeated.
+    #[arg(long, value_parser = parse_poison, value_name = "CODE=MARKER")]
+    pub(super) poison: Vec<Poison>,
+    /// Indexers. Without a balancer each listens on a port of its own, one behind the other.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub(super) indexers: NonZeroUsize,
+    /// What stands in front of them.
+    #[arg(long, default_value = "none", value_enum, value_name = "KIND")]
+    pub(super) balancer: BalancerArg,
+    /// For how long a balancer's cookie leads to the same indexer. Without, for ever.
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub(super) cookie_lifetime: Option<Duration>,
+    /// Forget a channel that is neither posted on nor polled for this long (Splunk: 10m).
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub(super) channel_idle: Option<Duration>,
+    /// Close a connection that is idle for this long (a busy Splunk: 12s).
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    pub(super) keep_alive: Option<Duration>,
+    /// How late a slow reply is.
+    #[arg(long, default_value = "3s", value_parser = parse_duration, value_name = "DURATION")]
+    pub(super) slow: Duration,
+    /// What the fault retry-after sends: seconds, or an HTTP date.
+    #[arg(long, default_value = "1", value_name = "VALUE")]
+    pub(super) retry_after: String,
+    /// The largest body, before and after decompression; larger ones get 413.
+    #[arg(long, default_value = "8MiB", value_name = "SIZE")]
+    pub(super) max_content_length: ByteSize,
+    /// Speak TLS, with this certificate chain (PEM).
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    pub(super) tls_certificate: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, requires = "tls_certificate", value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Ask clients for a certificate of this authority (PEM).
+    #[arg(long, requires = "tls_certificate", value_name = "FILE")]
+    pub(super) tls_client_ca: Option<PathBuf>,
     /// Write what was accepted, indexed and acknowledged to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
@@ -140,11 +195,50 @@ pub(super) struct LogplexArgs {
     pub(super) quiet: bool,
 }
 
-fn parse_fault(name: &str) -> Result<FaultKind, String> {
-    FaultKind::parse(name).ok_or_else(|| {
-        let all: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        format!("the faults are {}", all.join(", "))
-    })
+/// A fault on the command line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FaultArg {
+    pub(super) kind: FaultKind,
+    /// From 1; `None`: all of them.
+    pub(super) indexer: Option<NonZeroUsize>,
+    pub(super) share: Option<f64>,
+}
+
+fn parse_fault(text: &str) -> Result<FaultArg, String> {
+    let (name, share) = text.split_once('=').map_or((text, ""), |(name, share)| (name, share));
+    let (name, indexer) = match name.split_once('@') {
+        None => (name, None),
+        Some((name, number)) => {
+            let number = number.parse().map_err(|_| format!("`{number}` is no indexer"))?;
+            (name, Some(number))
+        }
+    };
+    let setting = if share.is_empty() { name.to_owned() } else { format!("{name}={share}") };
+    let (kind, probability) = share_of(&setting, 1.0)?;
+    Ok(FaultArg { kind, indexer, share: (!share.is_empty()).then_some(probability) })
+}
+
+fn parse_poison(text: &str) -> Result<Poison, String> {
+    let (code, marker) = text.split_once('=').ok_or("write CODE=MARKER, such as 6=POISON")?;
+    let code = code.parse().ok().and_then(PoisonCode::of);
+    let code = code.ok_or("the codes about one event are 6, 7, 12, 13 and 15")?;
+    if marker.is_empty() {
+        return Err("the marker is empty".to_owned());
+    }
+    Ok(Poison { marker: marker.to_owned(), code })
+}
+
+/// What stands in front of the simulated indexers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum BalancerArg {
+    /// Nothing: each indexer has its own port.
+    None,
+    /// Each request goes to the next indexer.
+    RoundRobin,
+    /// A cookie leads back to the same indexer.
+    Cookie,
+    /// Each connection goes to the next indexer.
+    Connection,
 }
 
 #[cfg(test)]
@@ -154,5 +248,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn faults_are_read_with_indexer_and_share() {
+        use super::{FaultKind, parse_fault};
+        let read = |text| parse_fault(text).map(|f| (f.kind, f.indexer.map(usize::from), f.share));
+        assert_eq!(read("busy"), Ok((FaultKind::Busy, None, None)));
+        assert_eq!(read("hang=0.5"), Ok((FaultKind::Hang, None, Some(0.5))));
+        let second = Ok((FaultKind::InvalidToken, Some(2), Some(1.0)));
+        assert_eq!(read("invalid-token@2=1"), second);
+        for wrong in ["help", "busy@0", "busy@x", "busy=7"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn poison_needs_a_code_about_one_event() {
+        use super::parse_poison;
+        assert_eq!(parse_poison("7=bad=er").unwrap().marker, "bad=er");
+        for wrong in ["9=x", "6=", "6", "x=y"] {
+            assert!(parse_poison(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -4,9 +4,11 @@ mod args;
 mod demo;
 mod limits;
 mod output;
+mod probe;
 mod serve;
 mod signals;
 mod simulate;
+mod simulate_hec;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -38,9 +40,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     }
     match args.command {
         Command::Serve { config } => serve::serve(&config),
-        Command::Check { config } => serve::check(&config),
+        Command::Check { config, probe: false, .. } => serve::check(&config),
+        Command::Check { config, probe: true, json, probe_wait } => {
+            serve::probe(&config, json, probe_wait)
+        }
         Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
-        Command::Simulate(SimulateCommand::Hec(args)) => runtime(|stop| simulate::hec(args, stop)),
+        Command::Simulate(SimulateCommand::Hec(args)) => {
+            runtime(|stop| simulate_hec::hec(*args, stop))
+        }
         Command::Simulate(SimulateCommand::Logplex(args)) => {
             runtime(|stop| simulate::logplex(args, stop))
         }

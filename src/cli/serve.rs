@@ -1,6 +1,7 @@
 //! `forebay serve` and `forebay check`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,19 @@ pub(super) fn check(path: &Path) -> Exit {
             ));
             Exit::Stopped
         }
+        Err(exit) => exit,
+    }
+}
+
+/// Checks the configuration, then asks the collectors.
+pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
+    match load(path) {
+        Ok(config) => runtime(|stop| async move {
+            tokio::select! {
+                exit = super::probe::run(config, json, wait) => exit,
+                () = stop.cancelled() => Exit::No,
+            }
+        }),
         Err(exit) => exit,
     }
 }

@@ -1,4 +1,4 @@
-//! `forebay simulate hec` and `forebay simulate logplex`.
+//! `forebay simulate logplex`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -8,72 +8,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
-use crate::simulate::hec::{AckMode, Fault, HecConfig, HecServer, HecToken};
-use crate::simulate::ledger::{HecLedger, LedgerError, SenderLedger};
+use crate::simulate::ledger::{LedgerError, SenderLedger};
 use crate::simulate::logplex::{LogplexConfig, LogplexSender};
 use crate::types::Secret;
 
-use super::args::{HecArgs, LogplexArgs};
+use super::args::LogplexArgs;
 use super::output;
 
 const EVERY: Duration = Duration::from_secs(1);
-
-pub(super) async fn hec(args: HecArgs, stop: CancellationToken) -> Exit {
-    let ack = if args.ack_never {
-        AckMode::Never
-    } else {
-        AckMode::After { min: args.ack_min, max: args.ack_max.max(args.ack_min) }
-    };
-    let token = HecToken {
-        value: Secret::new(args.token),
-        use_ack: !args.no_ack,
-        indexes: args.index,
-        ..HecToken::default()
-    };
-    let config =
-        HecConfig { listen: args.listen, tokens: vec![token], ack, ..HecConfig::default() };
-    let ledger = Arc::new(HecLedger::default());
-    let server = match HecServer::bind(config, Arc::clone(&ledger)) {
-        Ok(server) => server,
-        Err(error) => {
-            output::error(&format!("cannot listen on {}: {error}", args.listen));
-            return Exit::Configuration;
-        }
-    };
-    let handle = server.handle();
-    handle.set_fault(args.fault.map(|kind| Fault::sometimes(kind, args.fault_share, 1)));
-    output::line(&format!("a simulated Splunk HEC listens on http://{}", server.local_addr()));
-    let rates = async {
-        let mut before = 0;
-        loop {
-            tokio::time::sleep(EVERY).await;
-            let (totals, stats) = (ledger.totals(), handle.stats());
-            if !args.quiet && totals.accepted != before {
-                output::line(&format!(
-                    "{:>9} events/s | accepted {} indexed {} acknowledged {} | channels {} polls {} | answers {:?}",
-                    totals.accepted - before,
-                    totals.accepted,
-                    totals.indexed,
-                    totals.acknowledged,
-                    stats.channels,
-                    stats.polls,
-                    stats.answers,
-                ));
-            }
-            before = totals.accepted;
-        }
-    };
-    tokio::select! {
-        () = server.run(stop) => {}
-        () = rates => {}
-    }
-    let totals = ledger.totals();
-    output::line(&format!(
-        "accepted {} events, indexed {}, acknowledged {}",
-        totals.accepted, totals.indexed, totals.acknowledged
-    ));
-    save(args.ledger.as_deref(), |path| ledger.write_to(path))
-}
 
 pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit {
     let drain = match Drain::parse(&args.drain) {
@@ -173,7 +115,11 @@ impl Drain {
     }
 }
 
-fn save(path: Option<&Path>, write: impl FnOnce(&Path) -> Result<(), LedgerError>) -> Exit {
+/// Writes a ledger, if somebody asked for it.
+pub(super) fn save(
+    path: Option<&Path>,
+    write: impl FnOnce(&Path) -> Result<(), LedgerError>,
+) -> Exit {
     let Some(path) = path else { return Exit::Stopped };
     match write(path) {
         Ok(()) => {

@@ -85,9 +85,7 @@ pub fn sample() -> String {
             continue;
         }
         if !section.path.is_empty() {
-            // An optional table that may be repeated would be one more entry if it were open.
-            let optional = section.repeated && section.path != "destination";
-            let mark = if optional { "#" } else { "" };
+            let mark = if is_optional(section) { "#" } else { "" };
             out.push_str(&format!("{mark}{}\n", section.header()));
         }
         for key in keys_of(section) {
@@ -96,6 +94,14 @@ pub fn sample() -> String {
         }
     }
     out
+}
+
+/// Whether the sample leaves a table out. An optional table that may be repeated would be one more
+/// entry if it were open, and so would a table in one.
+fn is_optional(section: &Section) -> bool {
+    let around = SECTIONS.iter().find(|around| around.path == section.parent());
+    (section.repeated && section.path != "destination")
+        || around.is_some_and(|around| around.path != section.path && is_optional(around))
 }
 
 fn keys_of(section: &Section) -> impl Iterator<Item = &'static Key> {

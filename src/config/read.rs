@@ -56,6 +56,17 @@ impl<'r, 'd, 'e> Reader<'r, 'd, 'e> {
         item.map(|item| item.at).or_else(|| self.section.and_then(|section| section.at))
     }
 
+    /// Where the value of a key stands, if there is one.
+    pub(super) fn place_of(&self, key: &Key) -> At {
+        self.item(key).map(|item| item.at)
+    }
+
+    /// The text of a key that has been read before, without telling its mistakes again.
+    pub(super) fn written_quietly(&self, key: &Key) -> Option<String> {
+        let DeValue::String(written) = self.item(key)?.value else { return None };
+        expand(written, self.report.env()).ok()
+    }
+
     fn item(&self, key: &Key) -> Option<&'r Item<'d>> {
         self.section.and_then(|section| section.items.get(key.name()))
     }
@@ -302,6 +313,15 @@ impl<'r, 'd, 'e> Reader<'r, 'd, 'e> {
         self.supported(key, &words, &fix)?;
         let problem = format!("{} is not {}", words.value.shown, expected(&key.kind));
         Err(self.mistake(key, words.at, problem, fix))
+    }
+
+    /// The same for a key without a default, if it was written.
+    pub(super) fn choice_if_written<T: Copy>(
+        &mut self,
+        key: &Key,
+        meanings: &[(&str, T)],
+    ) -> Result<Option<T>, Reported> {
+        if self.item(key).is_none() { Ok(None) } else { self.choice(key, meanings).map(Some) }
     }
 
     /// Refuses a value that a later forebay takes.

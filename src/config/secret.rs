@@ -63,7 +63,12 @@ impl Reader<'_, '_, '_> {
     }
 
     /// The content of a secret's file, less one newline at its end.
-    fn read_secret(&mut self, key: &Key, path: &Path, at: At) -> Result<String, Reported> {
+    pub(super) fn read_secret(
+        &mut self,
+        key: &Key,
+        path: &Path,
+        at: At,
+    ) -> Result<String, Reported> {
         let shown = path.display();
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| {

@@ -31,7 +31,12 @@ pub(super) static SECTIONS: &[Section] = &[
          address allows.",
     ),
     section("wal", "The log on disk: every frame is in it, synced, before Logplex gets its 200."),
-    repeated("drain", "A drain that is known by name. Repeat the table for more drains."),
+    repeated(
+        "drain",
+        "A drain that is known by name. What it says about events goes before what a destination \
+         says. Repeat the table for more drains.",
+    ),
+    section("drain.fields", "Indexed fields to add to every event of the drain."),
     repeated(
         "destination",
         "A Splunk HTTP Event Collector (HEC). Each destination reads the log at its own pace; \
@@ -51,14 +56,10 @@ pub(super) static SECTIONS: &[Section] = &[
         "destination.filter",
         "Which messages go to this destination; the others are counted as filtered.",
     ),
-    Section {
-        status: Status::Later(Later {
-            with: "trust settings of its own for each destination",
-            meanwhile: "remove the table; certificates are checked against the trust store of \
-                        the system",
-        }),
-        ..section("destination.tls", "Which certificates of the collector are trusted.")
-    },
+    section(
+        "destination.tls",
+        "Which certificates of the collectors are trusted, and which one forebay shows.",
+    ),
     section("admin", "Health, readiness and metrics over HTTP, for operators on this machine."),
 ];
 
@@ -278,6 +279,41 @@ keys! {
         "drain.app", Text, Required { example: "\"checkout\"" },
         "The name of the app behind the drain: `app` in templates.",
     );
+    DRAIN_HOST = key(
+        "drain.host", Template,
+        Absent { example: "\"{{ app }}-eu\"", means: "`destination.event.host`" },
+        "The `host` of its events.",
+    );
+    DRAIN_SOURCE = key(
+        "drain.source", Template,
+        Absent { example: "\"heroku:{{ app }}\"", means: "`destination.event.source`" },
+        "The `source` of its events.",
+    );
+    DRAIN_SOURCETYPE = key(
+        "drain.sourcetype", Template,
+        Absent {
+            example: "\"checkout:{{ kind }}\"",
+            means: "`destination.event.sourcetype`",
+        },
+        "The `sourcetype` of its events.",
+    );
+    DRAIN_INDEX = key(
+        "drain.index", Template,
+        Absent { example: "\"checkout\"", means: "`destination.event.index`" },
+        "The `index` of its events.",
+    );
+    DRAIN_PROFILE = key(
+        "drain.profile",
+        Choice { now: &["logplex", "shuttle", "other"], later: &[] },
+        Absent { example: "\"shuttle\"", means: "told from the headers of each frame" },
+        "How its messages are read. `logplex`: without STRUCTURED-DATA. `shuttle` and `other`: \
+         RFC 5424 with it.",
+    );
+    DRAIN_FIELDS = key(
+        "drain.fields.<name>", Template,
+        Absent { example: "\"payments\"", means: "no such field" },
+        "An indexed field of that name; as many as are needed.",
+    );
 
     NAME = key(
         "destination.name", Text, Value("splunk"),
@@ -330,12 +366,13 @@ keys! {
     );
     ENDPOINT_TARGET = key(
         "destination.endpoint_target",
-        Choice {
-            now: &["event"],
-            later: &[LaterValue { value: "raw", with: "the raw endpoint of the collector" }],
-        },
+        Choice { now: &["event", "raw"], later: &[] },
         Value("event"),
-        "Which endpoint of the collector is used: `event` is `/services/collector/event`.",
+        "Which endpoint of the collector is used. `event`: `/services/collector/event`, with \
+         everything else that is said here. `raw`: `/services/collector/raw` gets the messages \
+         with their syslog headers, a line each, and Splunk makes of them what the props of the \
+         sourcetype say; `host`, `source`, `sourcetype` and `index` then are the same for all \
+         and hold no variables, and there are no indexed fields, and no `event_id`.",
     );
     LANES = key(
         "destination.lanes", Count { min: 1, max: 64 }, Value("2"),
@@ -374,13 +411,19 @@ keys! {
         "How long an endpoint that refuses on principle (bad token, no acknowledgement) rests \
          before it is probed.",
     );
-    PROXY = later(
+    PROXY = key(
         "destination.proxy", Text,
-        Later {
-            with: "proxies for destinations",
-            meanwhile: "remove it; endpoints are reached directly",
+        Absent { example: "\"http://proxy.example.com:3128\"", means: "reached directly" },
+        "A proxy on the way to the collectors: its URL, without credentials. The environment \
+         (`HTTPS_PROXY`) is not asked.",
+    );
+    PROXY_CREDENTIALS_FILE = key(
+        "destination.proxy_credentials_file", SecretFile,
+        Absent {
+            example: "\"${CREDENTIALS_DIRECTORY}/proxy\"",
+            means: "the proxy asks for none",
         },
-        "A proxy on the way to the collector.",
+        "A file that holds `user:password` for the proxy.",
     );
 
     BATCH_MAX_BYTES = key(
@@ -412,15 +455,33 @@ keys! {
 
     EVENT_FORMAT = key(
         "destination.event.format",
-        Choice {
-            now: &["text"],
-            later: &[
-                LaterValue { value: "json", with: "JSON events" },
-                LaterValue { value: "auto", with: "JSON events" },
-            ],
-        },
+        Choice { now: &["text", "json", "auto"], later: &[] },
         Value("text"),
-        "What the event is. `text`: the message, as it came.",
+        "What the event is. `text`: the message, as it came. `json`: an object with `message`, \
+         `host`, `app`, `app_name`, `proc_id`, `severity`, `facility` and `kind`. `auto`: a \
+         message that is a JSON object is that object, byte for byte; any other is a text.",
+    );
+    EVENT_NUL = key(
+        "destination.event.nul",
+        Choice { now: &["keep", "replace"], later: &[] },
+        Value("keep"),
+        "What becomes of NUL in a message. `keep`: it is sent. `replace`: U+FFFD stands in for \
+         it, and the event is marked `nul=replaced`.",
+    );
+    EVENT_ROUTER_FIELDS = key(
+        "destination.event.router_fields", Flag, Value("false"),
+        "Whether `at`, `code`, `desc`, `method`, `status`, `connect_ms`, `service_ms`, `bytes`, \
+         `protocol`, `tls_version`, `sock` and `router_dyno` of a router line are indexed fields.",
+    );
+    EVENT_QUERY = key(
+        "destination.event.query", List,
+        Absent {
+            example: "[\"app\", \"index\"]",
+            means: "a template may name any, and `app` counts where no drain is configured",
+        },
+        "The query parameters of drain URLs that count; no others are seen then. `host`, \
+         `source`, `sourcetype` and `index` stand in where nothing is configured; others, but \
+         for `app`, are indexed fields.",
     );
     EVENT_MAX_BYTES = key(
         "destination.event.max_bytes",
@@ -466,6 +527,63 @@ keys! {
         Absent { example: "[\"app\", \"router\"]", means: "every kind" },
         "Only messages of these kinds: `app`, `api`, `router`, `system`, `logplex`, \
          `postgres`, `redis`, `addon`.",
+    );
+
+    FILTER_DRAINS = key(
+        "destination.filter.drains", List,
+        Absent { example: "[\"checkout\"]", means: "every drain" },
+        "Only messages of these drains: the `app` of a `[[drain]]`, or a drain's token.",
+    );
+    FILTER_APPS = key(
+        "destination.filter.apps", List,
+        Absent { example: "[\"checkout\", \"cart\"]", means: "every app" },
+        "Only messages of these apps, as `app` in templates has them.",
+    );
+    FILTER_SEVERITY = key(
+        "destination.filter.severity",
+        Choice {
+            now: &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"],
+            later: &[],
+        },
+        Absent { example: "\"warning\"", means: "every severity" },
+        "Only messages that are at least as severe. Heroku writes what a dyno prints as `info`.",
+    );
+    FILTER_INCLUDE = key(
+        "destination.filter.include", List,
+        Absent { example: "[\"ERROR|FATAL\"]", means: "every text" },
+        "Only messages whose text matches one of these regular expressions.",
+    );
+    FILTER_EXCLUDE = key(
+        "destination.filter.exclude", List,
+        Absent { example: "[\"^GET /healthz\"]", means: "no text" },
+        "No message whose text matches one of these regular expressions.",
+    );
+
+    TLS_CA_FILE = key(
+        "destination.tls.ca_file", Path,
+        Absent { example: "\"/etc/forebay/splunk-ca.pem\"", means: "the system's authorities" },
+        "A file of PEM certificates: only what they have signed is trusted.",
+    );
+    TLS_CERTIFICATE = key(
+        "destination.tls.certificate", Path,
+        Absent { example: "\"/etc/forebay/client.pem\"", means: "forebay shows none" },
+        "A file with the PEM certificate chain that forebay shows to the collectors. With \
+         `private_key_file`.",
+    );
+    TLS_PRIVATE_KEY_FILE = key(
+        "destination.tls.private_key_file", SecretFile,
+        Absent { example: "\"${CREDENTIALS_DIRECTORY}/client.key\"", means: "as above" },
+        "A file with the PEM private key of the certificate.",
+    );
+    TLS_SERVER_NAME = key(
+        "destination.tls.server_name", Text,
+        Absent { example: "\"SplunkServerDefaultCert\"", means: "the host of the URL" },
+        "The name a collector's certificate has to have.",
+    );
+    TLS_VERIFY = key(
+        "destination.tls.verify", Flag, Value("true"),
+        "Whether certificates are checked. `false` lets whoever sits in between read the token \
+         and the logs; forebay says so at every start, in its metrics and in its status.",
     );
 
     ADMIN_LISTEN = key(

@@ -283,7 +283,7 @@ impl Delivery {
         if let Some(after) = &parts.after {
             let id = self.window.allocate();
             self.window.insert(id, piece(after, Stage::Faded));
-            if after.events >= 2 && refused % MANY == 0 {
+            if after.events >= 2 && refused.is_multiple_of(MANY) {
                 self.start_cut(id, Cut::Half, Taken::Nothing, first);
             } else if after.events > 0 {
                 self.requeue(id, Stage::Faded, ResendReason::Refused);

@@ -185,7 +185,7 @@ impl World {
     /// was renamed, say.
     fn refuses_everything(&self) -> bool {
         let phase = Duration::from_secs(40)..Duration::from_secs(60);
-        self.faulty() && self.seed % 5 == 0 && phase.contains(&self.now)
+        self.faulty() && self.seed.is_multiple_of(5) && phase.contains(&self.now)
     }
 
     /// Every other world: collectors that restart all the time, come back at once, answer slowly
@@ -295,7 +295,7 @@ impl World {
                 // At the end something is to come that can be taken: an event that was refused
                 // waits for that.
                 let early = self.now < last_frame;
-                self.grow(early && self.seed % 3 != 0);
+                self.grow(early && !self.seed.is_multiple_of(3));
                 let wait = if early { self.dice(1500) } else { 20_000 };
                 next_frame = self.now + Duration::from_millis(wait);
             }

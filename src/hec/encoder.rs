@@ -15,7 +15,8 @@
 use std::sync::Arc;
 
 use super::json;
-use super::mapping::Mapping;
+use super::logfmt;
+use super::mapping::{Format, Mapping, Nul};
 use super::route::{RouteCache, Scope};
 use crate::logplex::{self, Message, Piece, Profile};
 use crate::types::{Offset, UnixMicros};
@@ -58,17 +59,93 @@ pub enum Filtered {
     Blank,
     /// The destination does not take messages of this kind.
     Kind,
+    /// The destination does not take messages of this drain, app or severity.
+    Source,
+    /// The destination does not take messages with such a text.
+    Text,
 }
+
+impl Filtered {
+    /// The reason in a word, for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blank => "blank",
+            Self::Kind => "kind",
+            Self::Source => "source",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// Which endpoint of the collector events are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// [`EVENT_PATH`](super::EVENT_PATH): JSON envelopes.
+    #[default]
+    Event,
+    /// [`RAW_PATH`](super::RAW_PATH): the messages with their syslog headers, as they came, a
+    /// newline behind each. What they are, and when they were written, Splunk reads out of them.
+    Raw,
+}
+
+/// How Heroku splits a line that is longer: into parts of so many bytes, each a message of its
+/// own, all but the last without a newline (log-shuttle source, logplex_formatter.go, `splitLine`,
+/// `MaxLineLength`).
+const CHUNK: usize = 10_000;
 
 /// Turns messages into events for one destination.
 #[derive(Debug)]
 pub struct Encoder {
     mapping: Mapping,
+    target: Target,
     max_event: usize,
     routes: RouteCache,
     frame: Frame,
+    chunks: Chunks,
     /// The text of a message that was not UTF-8.
     repaired: String,
+}
+
+/// The parts of a line that Heroku split, counted within a frame.
+#[derive(Debug, Default)]
+struct Chunks {
+    /// How many parts of the line there were; 0: the message before was none, or the last.
+    parts: u32,
+    /// What all parts of a line share.
+    timestamp: Option<UnixMicros>,
+    routing: Vec<u8>,
+}
+
+impl Chunks {
+    /// The number of this part, from 1; 0 when the message is whole.
+    #[inline]
+    fn next(&mut self, message: &Message<'_>) -> u32 {
+        let opens = message.text.len() == CHUNK && !message.had_newline;
+        if !opens && self.parts == 0 {
+            return 0;
+        }
+        self.part(message, opens)
+    }
+
+    fn part(&mut self, message: &Message<'_>, opens: bool) -> u32 {
+        let Some(header) = &message.header else {
+            self.parts = 0;
+            return 0;
+        };
+        let goes_on = self.parts > 0
+            && self.timestamp == header.timestamp
+            && self.routing == header.routing
+            && message.text.len() <= CHUNK;
+        let number = if goes_on { self.parts.saturating_add(1) } else { u32::from(opens) };
+        self.parts = if opens { number } else { 0 };
+        if opens {
+            self.timestamp = header.timestamp;
+            self.routing.clear();
+            self.routing.extend_from_slice(header.routing);
+        }
+        number
+    }
 }
 
 /// What all events of a frame share.
@@ -90,6 +167,8 @@ impl Encoder {
     pub fn new(mapping: Mapping, max_event: usize) -> Self {
         let mut encoder = Self {
             mapping,
+            target: Target::Event,
+            chunks: Chunks::default(),
             max_event,
             routes: RouteCache::new(),
             frame: Frame {
@@ -114,14 +193,22 @@ impl Encoder {
         encoder
     }
 
+    /// The same for another endpoint of the collector.
+    #[must_use]
+    pub fn for_target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
     /// The messages that follow are of this frame.
     pub fn start_frame(&mut self, facts: FrameFacts<'_>) {
+        self.chunks.parts = 0;
         let frame = &mut self.frame;
-        frame.profile = facts.profile;
         frame.received = facts.received;
         if !frame.scope.is_for(facts.drain_token, facts.query) {
             frame.scope = self.routes.scope(facts.drain_token, facts.query, &self.mapping);
         }
+        frame.profile = frame.scope.profile.unwrap_or(facts.profile);
         frame.flags.clear();
         if facts.messages_claimed.is_some_and(|claimed| claimed != facts.messages) {
             flag("count_mismatch", "1", &mut frame.flags);
@@ -140,13 +227,24 @@ impl Encoder {
         }
     }
 
+    /// Passes over a message that went with an earlier batch, so that what follows is encoded as
+    /// if it had been here.
+    pub fn skip(&mut self, piece: Piece<'_>) {
+        if piece.bytes.len() >= CHUNK || self.chunks.parts > 0 {
+            self.chunks.next(&logplex::parse(piece.bytes, self.frame.profile));
+        }
+    }
+
     /// Appends the event of the frame's message `index`, or tells why there is none.
     ///
     /// The text is the message's, byte for byte, less one trailing newline. Where it is not
     /// UTF-8, U+FFFD stands in as [`String::from_utf8_lossy`] puts it, and `utf8=lossy` says so.
-    /// A text over the limit is cut between two characters, and `truncated=1` says so.
+    /// A text over the limit is cut between two characters, and `truncated=1` says so. A part of
+    /// a line that Heroku split says which by `chunk`; a report of loss says what in
+    /// `loss_code` and `loss_messages`.
     pub fn encode(&mut self, index: u32, piece: Piece<'_>, out: &mut Vec<u8>) -> Outcome {
         let message = logplex::parse(piece.bytes, self.frame.profile);
+        let chunk = self.chunks.next(&message);
         let bytes = text(piece.bytes, &message);
         let (text, lossy) = match std::str::from_utf8(bytes) {
             Ok(text) => (text, false),
@@ -158,17 +256,27 @@ impl Encoder {
             return Outcome::Filtered(Filtered::Blank);
         }
         let header = message.header.as_ref();
-        let Some(head) = self.routes.head(&self.frame.scope, header, &self.mapping) else {
-            return Outcome::Filtered(Filtered::Kind);
+        let source = match self.routes.source(&self.frame.scope, header, &self.mapping) {
+            Ok(source) => source,
+            Err(filtered) => return Outcome::Filtered(filtered),
         };
+        if !self.mapping.delivers_text(text) {
+            return Outcome::Filtered(Filtered::Text);
+        }
+        if self.target == Target::Raw {
+            let line = piece.bytes.strip_suffix(b"\n").unwrap_or(piece.bytes);
+            out.extend_from_slice(line.get(..self.max_event).unwrap_or(line));
+            out.push(b'\n');
+            return Outcome::Event;
+        }
 
         // The fixed parts around the text take less than this.
-        out.reserve(head.len() + text.len() + text.len() / 8 + 256);
+        out.reserve(source.head.len() + source.object.len() + text.len() + text.len() / 8 + 256);
         out.extend_from_slice(b"{\"time\":");
         // A time before 1970 is no time a log line was written at; Splunk takes none.
         let written = header.and_then(|h| h.timestamp).filter(|time| time.get() >= 0);
         write_time(written.unwrap_or(self.frame.received), out);
-        out.extend_from_slice(head);
+        out.extend_from_slice(&source.head);
         if lossy {
             flag("utf8", "lossy", out);
         }
@@ -182,15 +290,64 @@ impl Encoder {
         if written.is_none() {
             flag("ts_source", "received", out);
         }
+        if chunk > 0 {
+            number_flag("chunk", u64::from(chunk), out);
+        }
+        if source.router > 0 {
+            router_fields(text, source.router, out);
+        }
+        if matches!(header.map(|h| h.proc_id), Some(b"logplex" | b"log-shuttle"))
+            && let Some(loss) = logplex::loss(&message)
+        {
+            flag("loss_code", loss.code.as_str(), out);
+            number_flag("loss_messages", loss.messages, out);
+        }
+        let nul = self.mapping.nul() == Nul::Replace && text.contains('\0');
+        if nul {
+            flag("nul", "replaced", out);
+        }
         if !self.frame.event_id.is_empty() {
             out.extend_from_slice(&self.frame.event_id);
             write_number(u64::from(index), out);
             out.push(b'"');
         }
-        out.extend_from_slice(b"},\"event\":\"");
-        json::escape(text, out);
-        out.extend_from_slice(b"\"}");
+        out.extend_from_slice(b"},\"event\":");
+        let format = self.mapping.format();
+        if format == Format::Auto && !lossy && text.len() == whole && json::is_object(text) {
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'}');
+            return Outcome::Event;
+        }
+        if format == Format::Json {
+            out.extend_from_slice(&source.object);
+        } else {
+            out.push(b'"');
+        }
+        if nul {
+            for (number, part) in text.split('\0').enumerate() {
+                if number > 0 {
+                    out.extend_from_slice("\u{fffd}".as_bytes());
+                }
+                json::escape(part, out);
+            }
+        } else {
+            json::escape(text, out);
+        }
+        let end: &[u8] = if format == Format::Json { b"\"}}" } else { b"\"}" };
+        out.extend_from_slice(end);
         Outcome::Event
+    }
+}
+
+/// Appends the fields of a router line that are wanted; none, if the line is broken.
+fn router_fields(line: &str, wanted: u16, out: &mut Vec<u8>) {
+    let Some(values) = logfmt::fields(line) else { return };
+    for ((place, name), value) in (0..).zip(logfmt::names()).zip(values) {
+        if let Some(value) = value
+            && wanted >> place & 1 == 1
+        {
+            flag(name, value, out);
+        }
     }
 }
 
@@ -240,6 +397,11 @@ fn is_blank(text: &str) -> bool {
 fn flag(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b',');
     json::pair(name, value, out);
+}
+
+/// Appends `,"name":"number"`.
+fn number_flag(name: &str, number: u64, out: &mut Vec<u8>) {
+    flag(name, itoa::Buffer::new().format(number), out);
 }
 
 /// Appends seconds with six decimals. Never through a float: Splunk refuses exponents (code 15),

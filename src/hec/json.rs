@@ -3,6 +3,76 @@
 //! Nearly all bytes of a log need no escape, so 32 of them are looked at together and copied as
 //! runs. RFC 8259, section 7: what has to be escaped is `"`, `\` and everything below 0x20.
 
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// Whether a text is one JSON object, and one that can stand in an event as it is: complete, not
+/// empty, with pairs of surrogates only, with numbers that a program can hold, and no deeper than
+/// serde_json goes (128).
+pub(super) fn is_object(text: &str) -> bool {
+    let inner = text.trim_ascii();
+    // Nearly all texts are none, and this is all that is looked at then.
+    if !inner.starts_with('{') || !inner.ends_with('}') {
+        return false;
+    }
+    // `{}` is blank to Splunk (code 13).
+    let empty = inner.get(1..inner.len() - 1).is_some_and(|inside| inside.trim_ascii().is_empty());
+    !empty && serde_json::from_str::<Checked>(inner).is_ok()
+}
+
+/// Any JSON value, read with all checks and thrown away.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
 /// How many bytes are looked at together: a width the compiler turns into vector instructions.
 const WIDE: usize = 32;
 
@@ -133,6 +203,36 @@ mod tests {
         // The well-known inexact zero test marks the byte above a match: `!` beside `"`.
         assert_eq!(escaped("\"!\"!\"!\"!"), "\\\"!\\\"!\\\"!\\\"!");
         assert_eq!(escaped("\0\u{1}\u{1f} \u{7f}"), "\\u0000\\u0001\\u001f \u{7f}");
+    }
+
+    #[test]
+    fn only_whole_objects_are_objects() {
+        for good in [
+            r#"{"a":1}"#,
+            " {\"a\": [1, 2.5e3, -0, null, true, {\"b\": \"\\u00e9\\ud83d\\ude00\"}]}\r\n",
+            r#"{"a":1,"a":12345678901234567890123}"#,
+        ] {
+            assert!(is_object(good), "{good}");
+        }
+        let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+        for bad in [
+            "",
+            "{}",
+            "{ \n }",
+            "{\"a\":1",
+            "[1]",
+            "{\"a\":1}{\"b\":2}",
+            "{a:1}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":1e999}",
+            "{\"a\":01}",
+            "{\"a\":\"\u{1}\"}",
+            "{\"a\":1,}",
+            "x{\"a\":1}",
+            &deep,
+        ] {
+            assert!(!is_object(bad), "{bad}");
+        }
     }
 
     proptest! {

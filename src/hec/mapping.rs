@@ -11,10 +11,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use minijinja::{Environment, Value};
 
 use super::query::Query;
-use crate::logplex::Kind;
+use crate::logplex::{Header, Kind, Profile};
+
+mod check;
+mod filter;
+
+pub use check::VARIABLES;
+pub use filter::{Filter, SEVERITIES};
+
+use check::{check_template, is_index_name, wrong_field_name};
 
 /// How messages become events. What the configuration file says, not yet checked.
 #[derive(Clone)]
@@ -34,17 +42,117 @@ pub struct MappingConfig {
     pub event_id: bool,
     /// The kinds of messages that are delivered; the others are counted as filtered. `None`: all.
     pub kinds: Option<Vec<Kind>>,
+    /// Which messages are delivered, beside their kind.
+    pub filter: Filter,
+    /// What `event` is.
+    pub format: Format,
+    /// What becomes of NUL in a text.
+    pub nul: Nul,
+    /// Whether the keys of router lines become indexed fields.
+    pub router_fields: bool,
+    /// The parameters of the drain URL that count. `None`: those that a template names, and
+    /// `app`. With a list no others are seen; of those in it `host`, `source`, `sourcetype` and
+    /// `index` stand in where nothing is configured, and the others but `app` are indexed fields.
+    pub query: Option<Vec<String>>,
     /// What is configured about drains, by drain token.
     pub drains: Arc<BTreeMap<String, DrainInfo>>,
     /// This node's id, for the event ids of frames that came without a frame id.
     pub node: String,
 }
 
-/// What is configured about one drain.
+/// What `event` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The text of the message, as it came.
+    #[default]
+    Text,
+    /// An object of the text (`message`) and where it comes from.
+    Json,
+    /// A text that is a JSON object is that object, byte for byte; any other is a text.
+    Auto,
+}
+
+/// What becomes of NUL in a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nul {
+    /// It is sent, as `\u0000`.
+    #[default]
+    Keep,
+    /// U+FFFD stands in for it, and the event says `nul=replaced`.
+    Replace,
+}
+
+/// What is configured about one drain. What it says goes before what the destination says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DrainInfo {
     /// The Heroku app the drain belongs to.
     pub app: String,
+    /// Template of `host`.
+    pub host: Option<String>,
+    /// Template of `source`.
+    pub source: Option<String>,
+    /// Template of `sourcetype`.
+    pub sourcetype: Option<String>,
+    /// Template of `index`.
+    pub index: Option<String>,
+    /// Further indexed fields: name and template.
+    pub fields: BTreeMap<String, String>,
+    /// How its messages are read, whatever the headers of the frame say.
+    pub profile: Option<Profile>,
+}
+
+impl DrainInfo {
+    /// The keys that stand for a template, and what is in them.
+    fn templates(&self) -> [(&'static str, Option<&String>); 4] {
+        let Self { host, source, sourcetype, index, .. } = self;
+        [
+            ("host", host.as_ref()),
+            ("source", source.as_ref()),
+            ("sourcetype", sourcetype.as_ref()),
+            ("index", index.as_ref()),
+        ]
+    }
+
+    /// Checks its templates and names, as [`Mapping::compile`] does for a destination.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub fn check(&self) -> Result<(), Vec<MappingError>> {
+        let mut errors = Vec::new();
+        self.add(&mut check::environment(), "", &mut errors);
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Adds its templates under a prefix.
+    fn add(
+        &self,
+        environment: &mut Environment<'static>,
+        prefix: &str,
+        errors: &mut Vec<MappingError>,
+    ) {
+        for (key, template) in self.templates() {
+            if let Some(template) = template {
+                check_template(environment, &format!("{prefix}{key}"), template, errors);
+            }
+        }
+        add_fields(&self.fields, environment, prefix, errors);
+    }
+}
+
+/// Adds the templates of indexed fields under a prefix.
+fn add_fields(
+    fields: &BTreeMap<String, String>,
+    environment: &mut Environment<'static>,
+    prefix: &str,
+    errors: &mut Vec<MappingError>,
+) {
+    for (name, template) in fields {
+        let key = format!("{prefix}fields.{name}");
+        match wrong_field_name(name) {
+            Some(message) => errors.push(MappingError { key, message }),
+            None => check_template(environment, &key, template, errors),
+        }
+    }
 }
 
 impl Default for MappingConfig {
@@ -57,6 +165,11 @@ impl Default for MappingConfig {
             fields: BTreeMap::new(),
             event_id: true,
             kinds: None,
+            filter: Filter::default(),
+            format: Format::Text,
+            nul: Nul::Keep,
+            router_fields: false,
+            query: None,
             drains: Arc::default(),
             node: String::new(),
         }
@@ -74,6 +187,11 @@ impl fmt::Debug for MappingConfig {
             .field("fields", &self.fields)
             .field("event_id", &self.event_id)
             .field("kinds", &self.kinds)
+            .field("filter", &self.filter)
+            .field("format", &self.format)
+            .field("nul", &self.nul)
+            .field("router_fields", &self.router_fields)
+            .field("query", &self.query)
             .field("drains", &self.drains.len())
             .field("node", &self.node)
             .finish()
@@ -90,91 +208,21 @@ pub struct MappingError {
     pub message: String,
 }
 
-/// The variables a template may use.
-///
-/// - `app`: the configured app of the drain; without one `query.app`; without that the syslog
-///   hostname, unless it is `-` or one of the constants `host` and `heroku`, or the drain token;
-///   without that the first 8 characters of the drain token; without one `heroku`.
-/// - `drain`: the configured app of the drain, or the first 8 characters of its token.
-/// - `host`, `app_name`, `proc_id`: as the syslog header has them, `-` where there is none.
-/// - `proc_type`: `web` of `web.1`.
-/// - `severity` (`info`), `facility` (`local7`): in words.
-/// - `kind`: `app`, `api`, `router`, `system`, `logplex`, `postgres`, `redis` or `addon`.
-/// - `query`: the parameters of the drain URL, such as `query.team`; empty where absent.
-pub const VARIABLES: [&str; 10] = [
-    "app",
-    "drain",
-    "host",
-    "app_name",
-    "proc_id",
-    "proc_type",
-    "severity",
-    "facility",
-    "kind",
-    "query",
-];
-
-/// Fields that forebay writes itself.
-const OWN_FIELDS: [&str; 14] = [
-    "heroku_app",
-    "drain",
-    "appname",
-    "dyno",
-    "dyno_type",
-    "severity",
-    "facility",
-    "utf8",
-    "framing",
-    "count_mismatch",
-    "truncated",
-    "ts_source",
-    "mapping_error",
-    "event_id",
-];
-
-/// Fields Splunk fills itself (Splunk docs: "Use default fields"): internal, basic, date and
-/// time. Setting them as indexed fields gives an event two values, or is ignored.
-const SPLUNK_FIELDS: [&str; 17] = [
-    "host",
-    "source",
-    "sourcetype",
-    "index",
-    "event",
-    "time",
-    "fields",
-    "channel",
-    "linecount",
-    "punct",
-    "splunk_server",
-    "splunk_server_group",
-    "timestamp",
-    "timestartpos",
-    "timeendpos",
-    "eventtype",
-    "tag",
-];
-
 /// A checked [`MappingConfig`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Mapping(Arc<Inner>);
 
 struct Inner {
     environment: Environment<'static>,
-    host: bool,
-    source: bool,
-    sourcetype: bool,
-    index: bool,
-    /// Field names and the names of their templates.
-    fields: Vec<(String, String)>,
-    event_id: bool,
-    kinds: Option<Vec<Kind>>,
-    drains: Arc<BTreeMap<String, DrainInfo>>,
-    node: String,
+    config: MappingConfig,
+    texts: filter::Texts,
+    /// The prefix of each drain's templates.
+    prefixes: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mapping").field("fields", &self.0.fields).finish_non_exhaustive()
+        f.debug_struct("Mapping").field("config", &self.0.config).finish_non_exhaustive()
     }
 }
 
@@ -212,10 +260,7 @@ impl Mapping {
     /// Every mistake that was found, not only the first.
     pub fn compile(config: &MappingConfig) -> Result<Self, Vec<MappingError>> {
         let mut errors = Vec::new();
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-
+        let mut environment = check::environment();
         let keys = [
             ("host", &config.host),
             ("source", &config.source),
@@ -227,85 +272,187 @@ impl Mapping {
                 check_template(&mut environment, key, template, &mut errors);
             }
         }
-        let mut fields = Vec::with_capacity(config.fields.len());
-        for (name, template) in &config.fields {
-            let key = format!("fields.{name}");
-            if let Some(message) = wrong_field_name(name) {
-                errors.push(MappingError { key, message });
-            } else {
-                check_template(&mut environment, &key, template, &mut errors);
-                fields.push((name.clone(), key));
+        add_fields(&config.fields, &mut environment, "", &mut errors);
+        for name in config.query.iter().flatten() {
+            if !STAND_INS.contains(&&**name)
+                && let Some(message) = wrong_field_name(name)
+            {
+                errors.push(MappingError { key: "query".to_owned(), message });
             }
+        }
+        let mut prefixes = BTreeMap::new();
+        for (number, (token, info)) in (0..).zip(config.drains.iter()) {
+            // By number: a token may hold anything, and is not for everybody to see.
+            let prefix = format!("drain-{number}.");
+            info.add(&mut environment, &prefix, &mut errors);
+            prefixes.insert(token.clone(), prefix);
         }
         if config.kinds.as_ref().is_some_and(Vec::is_empty) {
             let message = "an empty list delivers nothing; leave it out to deliver all".to_owned();
             errors.push(MappingError { key: "kinds".to_owned(), message });
         }
-        if !errors.is_empty() {
-            return Err(errors);
+        let texts = filter::Texts::compile(&config.filter, &mut errors);
+        match texts {
+            Some(texts) if errors.is_empty() => {
+                Ok(Self(Arc::new(Inner { environment, config: config.clone(), texts, prefixes })))
+            }
+            _ => Err(errors),
         }
-        Ok(Self(Arc::new(Inner {
-            environment,
-            host: config.host.is_some(),
-            source: config.source.is_some(),
-            sourcetype: config.sourcetype.is_some(),
-            index: config.index.is_some(),
-            fields,
-            event_id: config.event_id,
-            kinds: config.kinds.clone(),
-            drains: Arc::clone(&config.drains),
-            node: config.node.clone(),
-        })))
     }
 
     /// Whether messages of this kind are delivered.
     pub(super) fn delivers(&self, kind: Kind) -> bool {
-        self.0.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+        self.0.config.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+    }
+
+    /// Whether messages from there are delivered, whatever their kind.
+    pub(super) fn delivers_from(
+        &self,
+        token: Option<&str>,
+        app: &str,
+        header: Option<&Header<'_>>,
+    ) -> bool {
+        self.0.config.filter.takes(token, app, header.map(|header| header.pri & 7))
+    }
+
+    /// Whether a message with this text is delivered.
+    #[inline]
+    pub(super) fn delivers_text(&self, text: &str) -> bool {
+        self.0.texts.take(text)
     }
 
     /// Whether events carry an id.
     pub(super) fn event_id(&self) -> bool {
-        self.0.event_id
+        self.0.config.event_id
+    }
+
+    /// What `event` is.
+    pub(super) fn format(&self) -> Format {
+        self.0.config.format
+    }
+
+    /// What becomes of NUL.
+    pub(super) fn nul(&self) -> Nul {
+        self.0.config.nul
+    }
+
+    /// Whether the keys of router lines become fields.
+    pub(super) fn router_fields(&self) -> bool {
+        self.0.config.router_fields
+    }
+
+    /// Whether the destination, the drain or the drain URL gives a field of this name.
+    pub(super) fn gives_field(&self, name: &str, token: Option<&str>) -> bool {
+        let config = &self.0.config;
+        config.fields.contains_key(name)
+            || token.and_then(|t| self.drain(t)).is_some_and(|d| d.fields.contains_key(name))
+            || config.query.iter().flatten().any(|listed| listed == name)
+    }
+
+    /// The parameters of a drain URL, as far as they count.
+    pub(super) fn query(&self, raw: &str) -> Query {
+        Query::parse_only(raw, self.0.config.query.as_deref())
     }
 
     /// What is configured about a drain.
     pub(super) fn drain(&self, token: &str) -> Option<&DrainInfo> {
-        self.0.drains.get(token)
+        self.0.config.drains.get(token)
     }
 
     /// This node's id.
     pub(super) fn node(&self) -> &str {
-        &self.0.node
+        &self.0.config.node
     }
 
-    /// Renders all keys.
-    pub(super) fn render(&self, variables: &Variables<'_>) -> Rendered {
-        let mut failed = None;
-        let context = variables.value();
-        let mut one = |given: bool, key: &str| -> Option<String> {
-            if !given {
-                return None;
-            }
-            let template = self.0.environment.get_template(key);
-            match template.and_then(|template| template.render(&context)) {
-                Ok(text) => Some(text).filter(|text| !text.trim().is_empty()),
-                Err(_) => {
-                    failed.get_or_insert_with(|| key.to_owned());
-                    None
-                }
-            }
+    /// Renders all keys, for messages of a drain.
+    pub(super) fn render(&self, variables: &Variables<'_>, token: Option<&str>) -> Rendered {
+        let Inner { config, prefixes, .. } = &*self.0;
+        let drain = token.and_then(|token| Some((self.drain(token)?, prefixes.get(token)?)));
+        let mut render = Rendering {
+            environment: &self.0.environment,
+            context: variables.value(),
+            failed: None,
+        };
+        let listed = |name: &str| {
+            let allowed = config.query.as_ref().is_some_and(|all| all.iter().any(|n| n == name));
+            let value = variables.query.get(name).filter(|_| allowed)?;
+            (!value.trim().is_empty()).then(|| value.to_owned())
+        };
+        let mut key = |name: &'static str, given: bool| {
+            let own = drain.and_then(|(info, prefix)| {
+                let given = info.templates().iter().any(|(key, t)| *key == name && t.is_some());
+                given.then(|| format!("{prefix}{name}"))
+            });
+            let own = own.and_then(|key| render.one(&key, name));
+            own.or_else(|| given.then(|| render.one(name, name)).flatten()).or_else(|| listed(name))
         };
         let Variables { app, app_name, proc_type, kind, .. } = variables;
-        let host = one(self.0.host, "host").unwrap_or_else(|| app.clone().into_owned());
-        let source = one(self.0.source, "source")
-            .unwrap_or_else(|| format!("heroku:{app}:{app_name}/{proc_type}"));
-        let sourcetype = one(self.0.sourcetype, "sourcetype")
-            .unwrap_or_else(|| format!("heroku:{}", kind.as_str()));
-        let index = one(self.0.index, "index");
-        let fields = self.0.fields.iter();
-        let fields =
-            fields.filter_map(|(name, key)| Some((name.clone(), one(true, key)?))).collect();
-        Rendered { host, source, sourcetype, index, fields, failed }
+        let host = key("host", config.host.is_some());
+        let source = key("source", config.source.is_some());
+        let sourcetype = key("sourcetype", config.sourcetype.is_some());
+        let index = key("index", config.index.is_some());
+        let index = index.filter(|name| {
+            let good = is_index_name(name);
+            if !good {
+                render.failed.get_or_insert_with(|| "index".to_owned());
+            }
+            good
+        });
+        let mut fields = BTreeMap::new();
+        for name in config.query.iter().flatten() {
+            if !STAND_INS.contains(&&**name)
+                && let Some(value) = listed(name)
+            {
+                fields.insert(name.clone(), value);
+            }
+        }
+        for name in config.fields.keys() {
+            let key = format!("fields.{name}");
+            if let Some(value) = render.one(&key, &key) {
+                fields.insert(name.clone(), value);
+            }
+        }
+        if let Some((info, prefix)) = drain {
+            for name in info.fields.keys() {
+                let key = format!("fields.{name}");
+                if let Some(value) = render.one(&format!("{prefix}{key}"), &key) {
+                    fields.insert(name.clone(), value);
+                }
+            }
+        }
+        Rendered {
+            host: host.unwrap_or_else(|| app.clone().into_owned()),
+            source: source.unwrap_or_else(|| format!("heroku:{app}:{app_name}/{proc_type}")),
+            sourcetype: sourcetype.unwrap_or_else(|| format!("heroku:{}", kind.as_str())),
+            index,
+            fields: fields.into_iter().collect(),
+            failed: render.failed,
+        }
+    }
+}
+
+/// Parameters of a drain URL that stand for a key of the event, or for the app.
+const STAND_INS: [&str; 5] = ["app", "host", "source", "sourcetype", "index"];
+
+/// Templates being rendered for one source.
+struct Rendering<'a> {
+    environment: &'a Environment<'static>,
+    context: Value,
+    /// The first key whose template failed.
+    failed: Option<String>,
+}
+
+impl Rendering<'_> {
+    /// What a template makes, unless that is nothing. `name` is what a failure is called.
+    fn one(&mut self, key: &str, name: &str) -> Option<String> {
+        let template = self.environment.get_template(key);
+        match template.and_then(|template| template.render(&self.context)) {
+            Ok(text) => Some(text).filter(|text| !text.trim().is_empty()),
+            Err(_) => {
+                self.failed.get_or_insert_with(|| name.to_owned());
+                None
+            }
+        }
     }
 }
 
@@ -324,79 +471,6 @@ impl Variables<'_> {
             ("query", Value::from_dyn_object(Arc::clone(self.query))),
         ])
     }
-}
-
-/// Adds a template, looks for unknown variables in all its branches, and renders it once for
-/// every kind of message, which finds unknown filters and most mistakes of type.
-fn check_template(
-    environment: &mut Environment<'static>,
-    key: &str,
-    source: &str,
-    errors: &mut Vec<MappingError>,
-) {
-    let mut wrong = |message: String| errors.push(MappingError { key: key.to_owned(), message });
-    if let Err(error) = environment.add_template_owned(key.to_owned(), source.to_owned()) {
-        return wrong(error.to_string());
-    }
-    let template = match environment.get_template(key) {
-        Ok(template) => template,
-        Err(error) => return wrong(error.to_string()),
-    };
-    let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-    names.sort();
-    let mut unknown = names.iter().filter(|name| {
-        !VARIABLES.contains(&name.as_str())
-            && !environment.globals().any(|(global, _)| global == name.as_str())
-    });
-    if let Some(name) = unknown.next() {
-        return wrong(format!(
-            "`{name}` is no variable of a template; there are {}",
-            VARIABLES.join(", ")
-        ));
-    }
-    let query = Arc::new(Query::parse(""));
-    for kind in Kind::ALL {
-        let probe = Variables {
-            app: "checkout".into(),
-            drain: "checkout",
-            host: "host".into(),
-            app_name: "app".into(),
-            proc_id: "web.1".into(),
-            proc_type: "web".into(),
-            severity: "info",
-            facility: "local7",
-            kind,
-            query: &query,
-        };
-        if let Err(error) = template.render(probe.value()) {
-            return wrong(error.to_string());
-        }
-    }
-}
-
-/// Splunk docs ("Configure index-time field extraction", "About fields"): names are made of
-/// letters, digits, `.`, `:` and `_` and do not begin with a digit or `_`, which marks internal
-/// fields.
-fn wrong_field_name(name: &str) -> Option<String> {
-    if name.is_empty() {
-        return Some("a field needs a name".to_owned());
-    }
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '_');
-    if let Some(c) = name.chars().find(|&c| !fits(c)) {
-        return Some(format!(
-            "a field name is made of letters, digits, `.`, `:` and `_`, not `{c}`"
-        ));
-    }
-    if name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Some("a field name cannot begin with a digit".to_owned());
-    }
-    if name.starts_with('_') || name.starts_with("date_") || SPLUNK_FIELDS.contains(&name) {
-        return Some(format!("`{name}` is a field that Splunk keeps to itself"));
-    }
-    if name.starts_with("forebay_") || OWN_FIELDS.contains(&name) {
-        return Some(format!("`{name}` is a field that forebay writes itself"));
-    }
-    None
 }
 
 #[cfg(test)]

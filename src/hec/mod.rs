@@ -32,6 +32,7 @@
 pub mod ack;
 pub mod encoder;
 mod json;
+mod logfmt;
 pub mod mapping;
 mod query;
 pub mod response;
@@ -40,6 +41,8 @@ mod route;
 
 /// Where events go.
 pub const EVENT_PATH: &str = "/services/collector/event";
+/// Where text goes that Splunk takes apart by itself.
+pub const RAW_PATH: &str = "/services/collector/raw";
 /// Where acknowledgements are asked for.
 pub const ACK_PATH: &str = "/services/collector/ack";
 /// Where the collector says how it is. Takes no token.
@@ -50,6 +53,6 @@ pub const CHANNEL_HEADER: &str = "x-splunk-request-channel";
 pub const AUTHORIZATION_PREFIX: &str = "Splunk ";
 
 pub use ack::AckError;
-pub use encoder::{Encoder, Filtered, FrameFacts, Outcome};
-pub use mapping::{DrainInfo, Mapping, MappingConfig, MappingError};
+pub use encoder::{Encoder, Filtered, FrameFacts, Outcome, Target};
+pub use mapping::{DrainInfo, Filter, Format, Mapping, MappingConfig, MappingError, Nul};
 pub use response::{Answer, Reason, Verdict};

@@ -12,10 +12,18 @@ pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
     pub(super) fn parse(raw: &str) -> Self {
+        Self::parse_only(raw, None)
+    }
+
+    /// Keeps only the parameters that are in a list, if there is one.
+    pub(super) fn parse_only(raw: &str, allowed: Option<&[String]>) -> Self {
         let mut map = BTreeMap::new();
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            map.entry(decode(name)).or_insert_with(|| decode(value));
+            let name = decode(name);
+            if allowed.is_none_or(|allowed| allowed.contains(&name)) {
+                map.entry(name).or_insert_with(|| decode(value));
+            }
         }
         Self(map)
     }

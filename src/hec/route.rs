@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::encoder::Filtered;
 use super::json;
-use super::mapping::{Mapping, Variables};
+use super::logfmt;
+use super::mapping::{Format, Mapping, Variables};
 use super::query::Query;
-use crate::logplex::{Header, Kind};
+use crate::logplex::{Header, Kind, Profile};
 
 /// How many sources are kept ready.
 const SETS: usize = 1024;
@@ -29,6 +31,8 @@ pub(super) struct Scope {
     query: Arc<Query>,
     /// The app that is configured for the drain.
     app: Option<Box<str>>,
+    /// How messages are read, if that is configured for the drain.
+    pub(super) profile: Option<Profile>,
 }
 
 impl Scope {
@@ -38,8 +42,9 @@ impl Scope {
             hash,
             drain_token: drain_token.map(Box::from),
             raw_query: query.into(),
-            query: Arc::new(Query::parse(query)),
+            query: Arc::new(mapping.query(query)),
             app: info.map(|info| info.app.as_str()).filter(|app| !app.is_empty()).map(Box::from),
+            profile: info.and_then(|info| info.profile),
         }
     }
 
@@ -71,8 +76,24 @@ struct Route {
     scope: Arc<Scope>,
     pri: Option<u8>,
     routing: Box<[u8]>,
-    /// `None`: this destination does not take them.
-    head: Option<Box<[u8]>>,
+    rendered: Result<Source, Filtered>,
+}
+
+/// All of an event that its source decides.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// From behind the time to behind the last of the fixed fields.
+    pub(super) head: Box<[u8]>,
+    /// With [`Format::Json`] the event's keys in front of the text, and else nothing.
+    pub(super) object: Box<[u8]>,
+    /// The message is one of the router's whose keys become fields: which of them, a bit each.
+    pub(super) router: u16,
+}
+
+impl Source {
+    fn size(&self) -> usize {
+        self.head.len() + self.object.len()
+    }
 }
 
 /// Everything kept ready for one destination.
@@ -126,39 +147,42 @@ impl RouteCache {
         scope
     }
 
-    /// The event from behind its time to behind the last of the fixed fields; `None` when this
-    /// destination does not take messages of that kind.
-    pub(super) fn head(
+    /// What the source of a message decides, or why this destination does not take it.
+    pub(super) fn source(
         &mut self,
         scope: &Arc<Scope>,
         header: Option<&Header<'_>>,
         mapping: &Mapping,
-    ) -> Option<&[u8]> {
+    ) -> Result<&Source, Filtered> {
         let (pri, routing) = header.map_or((None, &[][..]), |h| (Some(h.pri), h.routing));
         let mixed = scope.hash ^ pri.map_or(256, u64::from);
-        let set = self.sets.get_mut(place(hash(mixed, routing), SETS))?;
+        let set = self.sets.get_mut(place(hash(mixed, routing), SETS)).ok_or(Filtered::Kind)?;
         let matches = |route: &Option<Route>| {
             route.as_ref().is_some_and(|route| {
                 *route.routing == *routing && route.pri == pri && route.scope.same(scope)
             })
         };
         let slot = match set.iter().position(matches) {
-            Some(way) => set.get_mut(way)?,
+            Some(way) => set.get_mut(way),
             None => {
-                let head = render(scope, header, mapping);
-                let size = head.as_ref().map_or(0, |h| h.len()) + routing.len() + scope.size();
-                let route = Route { scope: Arc::clone(scope), pri, routing: routing.into(), head };
+                let rendered = render(scope, header, mapping);
+                let size = rendered.as_ref().map_or(0, Source::size) + routing.len() + scope.size();
+                let routing = routing.into();
+                let route = Route { scope: Arc::clone(scope), pri, routing, rendered };
                 let slot = if size > MAX_KEPT {
-                    &mut self.large
+                    Some(&mut self.large)
                 } else {
                     self.next_way = (self.next_way + 1) % WAYS;
-                    set.get_mut(self.next_way)?
+                    set.get_mut(self.next_way)
                 };
-                *slot = Some(route);
-                slot
+                slot.map(|slot| {
+                    *slot = Some(route);
+                    slot
+                })
             }
         };
-        slot.as_ref()?.head.as_deref()
+        let route = slot.and_then(|slot| slot.as_ref()).ok_or(Filtered::Kind)?;
+        route.rendered.as_ref().map_err(|filtered| *filtered)
     }
 }
 
@@ -183,19 +207,23 @@ fn place(hash: u64, places: usize) -> usize {
     usize::try_from(hash % places as u64).unwrap_or_default()
 }
 
-/// Renders the head of the events of one source.
+/// Renders what one source decides.
 fn render<'a>(
     scope: &'a Scope,
     header: Option<&'a Header<'a>>,
     mapping: &Mapping,
-) -> Option<Box<[u8]>> {
+) -> Result<Source, Filtered> {
     let kind = header.map_or(Kind::App, Header::kind);
     if !mapping.delivers(kind) {
-        return None;
+        return Err(Filtered::Kind);
     }
     let field = |bytes: Option<&'a [u8]>| bytes.map_or(Cow::Borrowed("-"), String::from_utf8_lossy);
     let host = field(header.map(|h| h.hostname));
     let app = app(scope, &host);
+    let token = scope.drain_token.as_deref();
+    if !mapping.delivers_from(token, &app, header) {
+        return Err(Filtered::Source);
+    }
     let variables = Variables {
         drain: scope.app.as_deref().or_else(|| scope.short_token()).unwrap_or_default(),
         app,
@@ -208,7 +236,7 @@ fn render<'a>(
         query: &scope.query,
         host,
     };
-    let rendered = mapping.render(&variables);
+    let rendered = mapping.render(&variables, token);
 
     let mut out = Vec::with_capacity(512);
     for (name, value) in [
@@ -240,7 +268,39 @@ fn render<'a>(
         out.push(b',');
         json::pair(name, value, &mut out);
     }
-    Some(out.into_boxed_slice())
+    let router = if kind == Kind::Router && mapping.router_fields() {
+        // A field that is configured goes before the router's of the same name.
+        let free = logfmt::names().map(|name| !mapping.gives_field(name, token));
+        free.zip(0..).fold(0, |bits, (free, place)| bits | u16::from(free) << place)
+    } else {
+        0
+    };
+    let object = match mapping.format() {
+        Format::Json => object(&variables, token),
+        Format::Text | Format::Auto => Box::default(),
+    };
+    Ok(Source { head: out.into_boxed_slice(), object, router })
+}
+
+/// The keys of an event as object, without the message: `{"app":"…",…,"message":"`.
+fn object(variables: &Variables<'_>, token: Option<&str>) -> Box<[u8]> {
+    let mut out = vec![b'{'];
+    // Syslog drains write the drain token here, which is not for everybody to see.
+    let host = if token == Some(&*variables.host) { "-" } else { &*variables.host };
+    for (name, value) in [
+        ("host", host),
+        ("app", &variables.app),
+        ("app_name", &variables.app_name),
+        ("proc_id", &variables.proc_id),
+        ("severity", variables.severity),
+        ("facility", variables.facility),
+        ("kind", variables.kind.as_str()),
+    ] {
+        json::pair(name, value, &mut out);
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"message\":\"");
+    out.into_boxed_slice()
 }
 
 /// Which app a message is from, as far as anything says. Logplex does not: its HOSTNAME is the
@@ -273,7 +333,7 @@ mod tests {
         let line = format!("<190>1 2026-01-02T03:04:05Z host app {proc_id} - text");
         let header = parse(line.as_bytes(), Profile::Logplex).header;
         let scope = cache.scope(None, query, &mapping);
-        let head = cache.head(&scope, header.as_ref(), &mapping).unwrap();
+        let head = &cache.source(&scope, header.as_ref(), &mapping).unwrap().head;
         assert!(head.windows(proc_id.len()).any(|found| found == proc_id.as_bytes()));
         let routes = cache.sets.iter().flatten().flatten().count();
         (routes, cache.scopes.iter().flatten().count())

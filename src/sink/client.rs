@@ -1,10 +1,12 @@
 //! HTTP to the collectors.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, InvalidHeaderValue, RETRY_AFTER,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    InvalidHeaderValue, RETRY_AFTER,
 };
 use reqwest::{Client, RequestBuilder, Response};
 
@@ -12,11 +14,14 @@ use crate::clock;
 use crate::delivery::{EndpointId, HoldReason, PollOutcome, PostOutcome};
 use crate::hec::ack;
 use crate::hec::response::Verdict;
-use crate::hec::{ACK_PATH, AUTHORIZATION_PREFIX, CHANNEL_HEADER, EVENT_PATH};
+use crate::hec::{ACK_PATH, CHANNEL_HEADER, EVENT_PATH, RAW_PATH, Target};
 use crate::types::{AckId, ChannelId};
 
+use super::config::{Config, RawSource};
+use super::judge;
 use super::pack::Body;
-use super::{Config, judge};
+use super::token::{Token, TokenReload};
+use super::trust::{Trust, TrustError, TrustParts};
 
 /// The most bytes that are read of an answer to a POST. Real ones have about a hundred.
 const MAX_ANSWER: usize = 64 << 10;
@@ -38,7 +43,7 @@ const POOL_IDLE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct HecClient {
     http: Client,
-    authorization: HeaderValue,
+    token: Arc<Token>,
     endpoints: Vec<Urls>,
 }
 
@@ -57,40 +62,92 @@ pub enum ClientError {
     /// TLS, or the resolver.
     #[error("the HTTP client cannot be made: {0}")]
     Http(#[from] reqwest::Error),
+    /// No TLS.
+    #[error("TLS cannot be set up: {0}")]
+    Trust(#[from] TrustError),
+}
+
+/// The HTTP client of a destination, which has no token yet.
+pub(super) fn http(config: &Config) -> Result<Client, ClientError> {
+    // The first destination installs it; for the others it is there already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let trust = match &config.trust {
+        Some(trust) => trust.clone(),
+        None => Trust::new(&TrustParts::default())?,
+    };
+    let mut headers = HeaderMap::new();
+    // Splunk shows its administrators who sends (Splunk's own clients send these).
+    let own = |name| HeaderName::from_static(name);
+    headers.insert(own("__splunk_app_name"), HeaderValue::from_static("forebay"));
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    headers.insert(own("__splunk_app_version"), version);
+    let builder = Client::builder()
+        // Without a User-Agent, Splunk falls back to HTTP/1.0 (inputs.conf.spec,
+        // `forceHttp10`).
+        .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        // A redirect would carry the token to somebody else.
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_backend_preconfigured(trust.client_config())
+        .http1_only()
+        .tcp_nodelay(true)
+        .pool_idle_timeout(POOL_IDLE)
+        .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
+        .timeout(config.timeout);
+    let builder = match &config.proxy {
+        None => builder.no_proxy(),
+        Some(proxy) => {
+            let through = reqwest::Proxy::all(&proxy.url)?;
+            builder.proxy(match &proxy.credentials {
+                None => through,
+                Some((user, password)) => through.basic_auth(user, password.expose()),
+            })
+        }
+    };
+    Ok(builder.build()?)
 }
 
 impl HecClient {
     pub(super) fn new(config: &Config) -> Result<Self, ClientError> {
-        // The first destination installs it; for the others it is there already.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let token = format!("{AUTHORIZATION_PREFIX}{}", config.token.expose());
-        let mut authorization = HeaderValue::from_str(&token).map_err(ClientError::Token)?;
-        authorization.set_sensitive(true);
-        let http = Client::builder()
-            // Without a User-Agent, Splunk falls back to HTTP/1.0 (inputs.conf.spec,
-            // `forceHttp10`).
-            .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the token to somebody else.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .http1_only()
-            .tcp_nodelay(true)
-            .pool_idle_timeout(POOL_IDLE)
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-            .timeout(config.timeout)
-            .build()?;
+        let http = http(config)?;
+        let token =
+            Token::new(&config.token, config.token_file.clone()).map_err(ClientError::Token)?;
+        let query = match config.target {
+            Target::Event => String::new(),
+            Target::Raw => raw_query(&config.raw),
+        };
+        let path = match config.target {
+            Target::Event => EVENT_PATH,
+            Target::Raw => RAW_PATH,
+        };
         let urls = |endpoint: &String| {
             let base = endpoint.trim_end_matches('/');
-            Urls { event: format!("{base}{EVENT_PATH}"), ack: format!("{base}{ACK_PATH}") }
+            Urls { event: format!("{base}{path}{query}"), ack: format!("{base}{ACK_PATH}") }
         };
         let endpoints = config.endpoints.iter().map(urls).collect();
-        Ok(Self { http, authorization, endpoints })
+        Ok(Self { http, token: Arc::new(token), endpoints })
+    }
+
+    /// Reads the token's file again.
+    pub(super) fn reload_token(&self) -> TokenReload {
+        self.token.reload()
+    }
+
+    /// After an answer that blames the token: whether there is another one now. Not on the
+    /// runtime's threads, for the file may be on a disk that hangs.
+    async fn has_new_token(&self, status: u16) -> bool {
+        if !matches!(status, 401 | 403) {
+            return false;
+        }
+        let token = Arc::clone(&self.token);
+        let reload = tokio::task::spawn_blocking(move || token.reload()).await;
+        matches!(reload, Ok(TokenReload::Changed))
     }
 
     fn request(&self, url: &str, channel: ChannelId) -> RequestBuilder {
         self.http
             .post(url)
-            .header(AUTHORIZATION, self.authorization.clone())
+            .header(AUTHORIZATION, self.token.header())
             .header(CHANNEL_HEADER, channel.to_string())
             .header(CONTENT_TYPE, "application/json")
     }
@@ -105,14 +162,24 @@ impl HecClient {
         let Some(urls) = self.endpoints.get(endpoint.get()) else {
             return PostOutcome::Fault(HoldReason::new("there is no such endpoint"));
         };
-        let mut request = self.request(&urls.event, channel).body(body.bytes);
-        if body.gzip {
-            request = request.header(CONTENT_ENCODING, "gzip");
-        }
-        let response = match request.send().await {
+        let send = async || {
+            let mut request = self.request(&urls.event, channel).body(body.bytes.clone());
+            if body.gzip {
+                request = request.header(CONTENT_ENCODING, "gzip");
+            }
+            request.send().await
+        };
+        let mut response = match send().await {
             Ok(response) => response,
             Err(error) => return failed(&error),
         };
+        // Nothing was accepted, so nothing comes twice.
+        if self.has_new_token(response.status().as_u16()).await {
+            response = match send().await {
+                Ok(response) => response,
+                Err(error) => return failed(&error),
+            };
+        }
         let status = response.status().as_u16();
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let after = after.map(str::to_owned);
@@ -139,16 +206,37 @@ impl HecClient {
     ) -> PollOutcome {
         let Some(urls) = self.endpoints.get(endpoint.get()) else { return PollOutcome::Failed };
         // Not compressed: some collectors read this body as it is.
-        let request = self.request(&urls.ack, channel).body(ack::encode(ids));
-        let Ok(response) = request.timeout(POLL_TIMEOUT).send().await else {
-            return PollOutcome::Failed;
+        let question = ack::encode(ids);
+        let ask = || {
+            let request = self.request(&urls.ack, channel).body(question.clone());
+            request.timeout(POLL_TIMEOUT).send()
         };
+        let Ok(mut response) = ask().await else { return PollOutcome::Failed };
+        if self.has_new_token(response.status().as_u16()).await {
+            let Ok(again) = ask().await else { return PollOutcome::Failed };
+            response = again;
+        }
         let status = response.status().as_u16();
         match read_capped(response, MAX_ACK_ANSWER).await {
             Ok(body) => judge::poll(ack::decode(status, &body, ids)),
             Err(_) => PollOutcome::Failed,
         }
     }
+}
+
+/// What `/raw` is told about all lines of a request.
+fn raw_query(source: &RawSource) -> String {
+    let RawSource { host, source, sourcetype, index } = source;
+    let mut url = reqwest::Url::parse("http://x").ok();
+    for (name, value) in
+        [("host", host), ("source", source), ("sourcetype", sourcetype), ("index", index)]
+    {
+        if let (Some(url), Some(value)) = (&mut url, value) {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+    }
+    let query = url.as_ref().and_then(reqwest::Url::query).unwrap_or_default();
+    if query.is_empty() { String::new() } else { format!("?{query}") }
 }
 
 /// What a POST without an answer means.
@@ -174,7 +262,10 @@ fn failed(error: &reqwest::Error) -> PostOutcome {
 }
 
 /// The body of an answer, refused over `limit` bytes.
-async fn read_capped(mut response: Response, limit: usize) -> Result<Vec<u8>, Unreadable> {
+pub(super) async fn read_capped(
+    mut response: Response,
+    limit: usize,
+) -> Result<Vec<u8>, Unreadable> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| Unreadable)? {
         if body.len() + chunk.len() > limit {
@@ -186,4 +277,5 @@ async fn read_capped(mut response: Response, limit: usize) -> Result<Vec<u8>, Un
 }
 
 /// The answer broke off, or is too long.
-struct Unreadable;
+#[derive(Debug)]
+pub(super) struct Unreadable;

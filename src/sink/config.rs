@@ -1,10 +1,14 @@
 //! What a destination is told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::delivery;
+use crate::hec::Target;
 use crate::hec::mapping::MappingConfig;
 use crate::types::{ByteSize, DestinationName, Secret};
+
+use super::trust::Trust;
 
 /// One destination's settings. Built by `config`, which has checked them.
 #[derive(Clone, Debug)]
@@ -16,6 +20,17 @@ pub struct Config {
     pub endpoints: Vec<String>,
     /// The HEC token (`destination.token` or `token_file`).
     pub token: Secret,
+    /// The file the token came from, read again when a collector refuses it
+    /// (`destination.token_file`).
+    pub token_file: Option<PathBuf>,
+    /// TLS, where it is not the system's trust and nothing else (`[destination.tls]`).
+    pub trust: Option<Trust>,
+    /// A proxy on the way (`destination.proxy`).
+    pub proxy: Option<Proxy>,
+    /// Which endpoint of the collector is used (`destination.endpoint_target`).
+    pub target: Target,
+    /// What [`Target::Raw`] says about all lines.
+    pub raw: RawSource,
     /// How bodies are compressed (`destination.compression`).
     pub compression: Compression,
     /// Where a destination without a checkpoint begins (`destination.start`).
@@ -41,6 +56,36 @@ pub struct DeadLetters {
     pub max_size: ByteSize,
     /// How old one may become before it is removed (`destination.dead_letters.max_age`).
     pub max_age: Duration,
+}
+
+impl Config {
+    /// Whether the collectors' certificates are checked.
+    #[must_use]
+    pub fn tls_verified(&self) -> bool {
+        self.trust.as_ref().is_none_or(Trust::verified)
+    }
+}
+
+/// A proxy on the way to the collectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// User and password, if it asks for them (`destination.proxy_credentials_file`).
+    pub credentials: Option<(String, Secret)>,
+}
+
+/// What the raw endpoint is told about all lines of a request, where it is told at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawSource {
+    /// `host`.
+    pub host: Option<String>,
+    /// `source`.
+    pub source: Option<String>,
+    /// `sourcetype`.
+    pub sourcetype: Option<String>,
+    /// `index`.
+    pub index: Option<String>,
 }
 
 /// How bodies are compressed.

@@ -43,6 +43,7 @@ impl Packer {
             while let Some((index, piece)) = pieces.next() {
                 let at = Position::new(entry.offset, index);
                 if at < range.start {
+                    encoder.skip(piece);
                     continue;
                 }
                 if at >= range.end {

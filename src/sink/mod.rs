@@ -10,12 +10,15 @@ mod config;
 mod cut;
 mod judge;
 mod ledger;
-mod metrics;
+mod numbers;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
+pub mod probe;
 mod redrive;
 mod task;
+mod token;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +35,9 @@ use crate::types::{ByteSize, DestinationName, Position};
 use crate::wal::{CommitError, LetterBook, LetterError, OpenError, Removal, Wal};
 
 pub use client::ClientError;
-pub use config::{Compression, Config, DeadLetters, Start};
+pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
+pub use token::TokenReload;
+pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
 /// Why a destination cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +122,8 @@ pub struct SinkHandle {
     name: DestinationName,
     endpoints: Arc<[String]>,
     acknowledgement_required: bool,
+    tls_verified: bool,
+    client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
 }
 
@@ -150,6 +157,18 @@ impl SinkHandle {
     #[must_use]
     pub const fn acknowledgement_required(&self) -> bool {
         self.acknowledgement_required
+    }
+
+    /// Whether the collectors' certificates are checked.
+    #[must_use]
+    pub const fn tls_verified(&self) -> bool {
+        self.tls_verified
+    }
+
+    /// Reads the token's file again, as a SIGHUP asks. Blocking.
+    #[must_use]
+    pub fn reload_token(&self) -> TokenReload {
+        self.client.reload_token()
     }
 
     /// The state at this moment.
@@ -193,7 +212,17 @@ impl Sink {
         config.mapping.node = wal.node().to_owned();
         let mapping = Mapping::compile(&config.mapping)
             .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
-        let encoder = Encoder::new(mapping, config.max_event.as_usize());
+        let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
+        let verified = config.tls_verified();
+        if !verified {
+            tracing::warn!(
+                destination = %config.name,
+                "certificates of the collectors are NOT verified: whoever sits in between can read \
+                 the token and the logs"
+            );
+        }
+        metrics::gauge!("forebay_tls_unverified", "destination" => config.name.to_string())
+            .set(if verified { 0.0 } else { 1.0 });
         let limits = config.delivery.batch;
         let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression);
         let seed = uuid::Uuid::new_v4().as_u128();
@@ -214,6 +243,8 @@ impl Sink {
             name: self.config.name.clone(),
             endpoints: self.config.endpoints.clone().into(),
             acknowledgement_required: required,
+            tls_verified: self.config.tls_verified(),
+            client: self.client.clone(),
             status: self.status.subscribe(),
         }
     }

@@ -16,6 +16,10 @@ use crate::wal::{Entry, ReadError, Reader};
 
 use super::Compression;
 
+/// The level of gzip. Level 1 costs a third less and leaves a third more bytes; from 3 on, each
+/// level costs more than it saves (`docs/benchmarks.md`, `benches/gzip.rs`).
+const LEVEL: Level = Level::new(2);
+
 /// Makes the bodies of one destination.
 #[derive(Debug)]
 pub(super) struct Packer {
@@ -178,7 +182,7 @@ impl Compression {
             Self::None => Body { bytes: body.into(), gzip: false },
             Self::Gzip => {
                 let out = Vec::with_capacity(body.len() / 6);
-                let mut gzip = GzEncoder::new(out, Level::fast());
+                let mut gzip = GzEncoder::new(out, LEVEL);
                 // Writing to memory does not fail; if it ever did, the plain body is as good.
                 match gzip.write_all(&body).and_then(|()| gzip.finish()) {
                     Ok(bytes) => Body { bytes: bytes.into(), gzip: true },
@@ -203,6 +207,7 @@ impl Pass {
         let mut pieces = (0u32..).zip(logplex::pieces(&record.body)).peekable();
         while let Some((index, piece)) = pieces.next() {
             if index < skip {
+                encoder.skip(piece);
                 continue;
             }
             let here = Position::new(offset, index);

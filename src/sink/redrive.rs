@@ -116,7 +116,7 @@ impl Redrive {
         config.delivery.believe_refusals = true;
         let seed = uuid::Uuid::new_v4().as_u128();
         let machine = Delivery::new(config.delivery.clone(), &Checkpoint::default(), seed);
-        let encoder = Encoder::new(mapping, config.max_event.as_usize());
+        let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
         let (limits, compression) = (config.delivery.batch, config.compression);
         let source = LetterSource::new(encoder, Arc::clone(&letters), limits, compression);
         let (sender, tail) = watch::channel(source.tail());

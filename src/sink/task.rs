@@ -20,7 +20,7 @@ use crate::wal::{CommitError, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
 use super::ledger::Ledger;
-use super::metrics::Metrics;
+use super::numbers::Metrics;
 use super::pack::{Again, Body, Source};
 use super::{Config, Ended, SinkStatus};
 
@@ -88,8 +88,8 @@ enum Done {
 enum Packed {
     Next(ReadBatch, Option<Body>),
     Again(Again),
-    Cut(Parts),
-    Letter(Option<(Position, DeadLetter)>),
+    Cut(Box<Parts>),
+    Letter(Option<Box<(Position, DeadLetter)>>),
 }
 
 impl Task {
@@ -224,8 +224,12 @@ impl Task {
                 PackJob::Again { range, plain, .. } => {
                     source.again(range, plain).map(Packed::Again)
                 }
-                PackJob::Cut { range, cut, .. } => source.cut(range, cut).map(Packed::Cut),
-                PackJob::Letter { range, .. } => source.letter(range).map(Packed::Letter),
+                PackJob::Cut { range, cut, .. } => {
+                    source.cut(range, cut).map(|parts| Packed::Cut(Box::new(parts)))
+                }
+                PackJob::Letter { range, .. } => {
+                    source.letter(range).map(|found| Packed::Letter(found.map(Box::new)))
+                }
             };
             Done::Packed(source, job, packed)
         });
@@ -288,13 +292,13 @@ impl Task {
             Ok(Packed::Cut(parts)) => {
                 self.unstick();
                 if let PackJob::Cut { batch, cut, .. } = job {
-                    self.tell(Event::Split { batch, cut, parts });
+                    self.tell(Event::Split { batch, cut, parts: *parts });
                 }
             }
             Ok(Packed::Letter(found)) => {
                 self.unstick();
                 if let PackJob::Letter { batch, endpoint, reason, .. } = job {
-                    self.bury(batch, endpoint, &reason, found);
+                    self.bury(batch, endpoint, &reason, found.map(|found| *found));
                 }
             }
             Err(error) => {

@@ -130,7 +130,7 @@ pub const METRICS: &[Metric] = &[
     metric("forebay_delivered_messages_total", Counter, Count, DESTINATION,
         "Messages the destination has acknowledged."),
     metric("forebay_filtered_messages_total", Counter, Count, DESTINATION,
-        "Messages that do not go to the destination: blank, or of a kind it does not take."),
+        "Messages that do not go to the destination: blank, or excluded by its filter."),
     metric("forebay_hec_requests_total", Counter, Count, &["destination", "outcome"],
         "Requests with events, by what became of them."),
     metric("forebay_hec_request_seconds", Histogram(REQUEST), Seconds, DESTINATION,
@@ -159,6 +159,8 @@ pub const METRICS: &[Metric] = &[
         "Messages accepted, less acknowledged, dead-lettered, filtered, skipped, dropped and pending. Anything but 0 is a bug."),
     metric("forebay_acknowledgement_required", Gauge, Count, DESTINATION,
         "1 when a message counts as delivered only once the indexers have acknowledged it."),
+    metric("forebay_tls_unverified", Gauge, Count, DESTINATION,
+        "1 when the collectors' certificates are not checked (destination.tls.verify = false)."),
 ];
 
 #[cfg(test)]

@@ -105,11 +105,14 @@ pub(super) fn read_books(
     Ok(books)
 }
 
+/// How many letters were changed.
+type Answer = Result<u64, LetterError>;
+
 /// What a group does to dead letters.
 #[derive(Default)]
 pub(super) struct Staged {
     books: BTreeMap<DestinationName, LetterBook>,
-    answers: Vec<(oneshot::Sender<Result<u64, LetterError>>, Result<u64, LetterError>)>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl Staged {

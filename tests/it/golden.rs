@@ -20,8 +20,17 @@ struct Expected {
 const JAN_2: &str = "1767323045.000001";
 
 /// Fields that are only there when something is to be told.
-const FLAGS: [&str; 6] =
-    ["utf8", "framing", "count_mismatch", "truncated", "ts_source", "mapping_error"];
+const FLAGS: [&str; 9] = [
+    "utf8",
+    "framing",
+    "count_mismatch",
+    "truncated",
+    "ts_source",
+    "mapping_error",
+    "chunk",
+    "loss_code",
+    "loss_messages",
+];
 
 /// A message of `app web.1`.
 fn web(text: impl Into<String>) -> Expected {
@@ -98,8 +107,11 @@ fn cases() -> Vec<Case> {
                 time: Some("1415694265.000000"),
                 source: "heroku:checkout:heroku/logplex",
                 sourcetype: "heroku:logplex",
-                ..web("Error L10 (output buffer overflow): 1 messages dropped since \
-                     2014-11-07T23:29:45+00:00.")
+                ..flagged(
+                    "Error L10 (output buffer overflow): 1 messages dropped since \
+                     2014-11-07T23:29:45+00:00.",
+                    &[("loss_code", "L10"), ("loss_messages", "1")],
+                )
             }),
             Some(Expected {
                 time: Some("1415694264.064853"),
@@ -173,8 +185,8 @@ fn cases() -> Vec<Case> {
         Some("2"),
         &[first_message, Frame::message(second)].concat(),
         vec![
-            Some(flagged(String::from_utf8_lossy(first), &[("utf8", "lossy")])),
-            Some(flagged(String::from_utf8_lossy(second), &[("utf8", "lossy")])),
+            Some(flagged(String::from_utf8_lossy(first), &[("utf8", "lossy"), ("chunk", "1")])),
+            Some(flagged(String::from_utf8_lossy(second), &[("utf8", "lossy"), ("chunk", "2")])),
         ],
     );
     // Exactly 10,000 bytes, and the newline by itself.
@@ -184,7 +196,7 @@ fn cases() -> Vec<Case> {
         Some("2"),
         &[long.as_bytes(), b"58 <190>1 2026-01-02T03:04:05.000001+00:00 host app web.1 - \n"]
             .concat(),
-        vec![Some(web(part)), None],
+        vec![Some(flagged(part, &[("chunk", "1")])), None],
     );
     // An empty body is no message.
     add(None, b"", vec![]);

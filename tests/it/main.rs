@@ -35,7 +35,19 @@ mod durability;
 mod floors;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
+/// `docs/guarantees.md` names tests that exist.
+mod guarantees;
 /// Full disks, held requests, memory.
 mod limits;
+/// `forebay check --probe`, against a collector with each fault.
+mod probe;
+/// What an operator may make of messages, from the drain to the collector.
+mod shapes;
 /// SIGKILL and SIGTERM under load.
 mod signals;
+/// `forebay simulate hec`, from its command line.
+mod simulated;
+/// What the encoder writes is taken whole, whatever came in.
+mod strict;
+/// TLS to the collectors, proxies, and tokens that change.
+mod trust;

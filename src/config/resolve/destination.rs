@@ -1,10 +1,11 @@
 //! `[[destination]]` and the tables in it.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Drains, endpoint};
+use super::{Drains, endpoint, filter, trust};
 use crate::config::duration;
 use crate::config::key::Key;
 use crate::config::raw::RawSection;
@@ -12,9 +13,9 @@ use crate::config::read::{Placed, Reader};
 use crate::config::report::{Report, Reported, Scope};
 use crate::config::table;
 use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
-use crate::hec::mapping::{Mapping, MappingConfig};
-use crate::logplex::Kind;
-use crate::sink::{Compression, Config, DeadLetters, Start};
+use crate::hec::Target;
+use crate::hec::mapping::{Format, Mapping, MappingConfig, Nul};
+use crate::sink::{Compression, Config, DeadLetters, RawSource, Start};
 use crate::types::{ByteSize, DestinationName};
 
 /// Every destination. At least one, each with a name of its own.
@@ -52,27 +53,39 @@ fn resolve(
         |c| c.is_ascii_graphic(),
         "visible ASCII characters",
     );
-    let target = reader.choice(&table::ENDPOINT_TARGET, &[("event", ())]);
+    let token_file = token_file(&reader);
+    let target =
+        reader.choice(&table::ENDPOINT_TARGET, &[("event", Target::Event), ("raw", Target::Raw)]);
     let compression = reader
         .choice(&table::COMPRESSION, &[("gzip", Compression::Gzip), ("none", Compression::None)]);
     let start =
         reader.choice(&table::START, &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
     let timeout = reader.time(&table::TIMEOUT);
+    let proxy = trust::proxy(&mut reader);
     let flow = Flow::read(&mut reader);
     let batch = batch(section.one("destination.batch"), reader.report);
     let dead_letters = dead_letters(section.one("destination.dead_letters"), reader.report);
+    let trust = trust::resolve(section.one("destination.tls"), reader.report);
     let event = event(section, drains, reader.report);
+    let raw = match (&target, &event) {
+        (Ok(Target::Raw), Ok(event)) => raw(section, &event.mapping, reader.report),
+        _ => Ok(RawSource::default()),
+    };
     if let (Ok(batch), Ok(event)) = (&batch, &event) {
         fits(&event.max, &batch.max_bytes, reader.report)?;
     }
 
-    target?;
     let (endpoints, event) = (endpoints?, event?);
     let count = NonZeroUsize::new(endpoints.len()).ok_or_else(|| reader.bug(&table::ENDPOINTS))?;
     Ok(Config {
         name: name?,
         endpoints,
         token: token?,
+        token_file,
+        trust: trust?,
+        proxy: proxy?,
+        target: target?,
+        raw: raw?,
         compression: compression?,
         start: start?,
         timeout: timeout?.value,
@@ -81,6 +94,47 @@ fn resolve(
         mapping: event.mapping,
         max_event: event.max.value,
     })
+}
+
+/// Where the token came from, if that is a file: read again when a collector refuses the token.
+/// What is wrong with it has been said where it was read.
+fn token_file(reader: &Reader<'_, '_, '_>) -> Option<PathBuf> {
+    reader.written_quietly(&table::TOKEN_FILE).map(PathBuf::from)
+}
+
+/// What `/raw` is told about all lines: texts without variables, for one request carries them all.
+fn raw(
+    destination: &RawSection<'_>,
+    mapping: &MappingConfig,
+    report: &mut Report<'_>,
+) -> Result<RawSource, Reported> {
+    let section = destination.one("destination.event");
+    let mut result = Ok(());
+    let mut constant = |key: &Key, template: &Option<String>| {
+        if template.as_ref().is_some_and(|text| text.contains(['{', '}'])) {
+            let mut reader = Reader::new(section, report);
+            let at = reader.place(key.name());
+            let problem = "with `endpoint_target = \"raw\"` this is the same for all messages";
+            let fix = "write a text without variables, or endpoint_target = \"event\"";
+            result = Err(reader.mistake(key, at, problem, fix));
+        }
+        template.clone()
+    };
+    let source = RawSource {
+        host: constant(&table::EVENT_HOST, &mapping.host),
+        source: constant(&table::EVENT_SOURCE, &mapping.source),
+        sourcetype: constant(&table::EVENT_SOURCETYPE, &mapping.sourcetype),
+        index: constant(&table::EVENT_INDEX, &mapping.index),
+    };
+    if mapping.format != Format::Text || mapping.router_fields || !mapping.fields.is_empty() {
+        let at = section.and_then(|section| section.at);
+        let problem = "with `endpoint_target = \"raw\"` there is no format and there are no fields";
+        let fix =
+            "remove `format`, `fields` and `router_fields`, or write endpoint_target = \"event\"";
+        let key = table::ENDPOINT_TARGET.path;
+        result = Err(report.mistake(Scope::File, key, at, problem, fix));
+    }
+    result.map(|()| source)
 }
 
 /// The destination's name. Two of one name would share one place in the log.
@@ -225,11 +279,19 @@ fn event(
 ) -> Result<Event, Reported> {
     let section = destination.one("destination.event");
     let fields_section = section.and_then(|section| section.one("destination.event.fields"));
-    let kinds = kinds(destination.one("destination.filter"), report);
+    let filter_section = destination.one("destination.filter");
+    let kinds = filter::kinds(filter_section, report);
+    let filter = filter::resolve(filter_section, drains, report);
     let (fields, fields_read) = Reader::new(fields_section, report).open(&table::EVENT_FIELDS);
 
     let mut reader = Reader::new(section, report);
-    let format = reader.choice(&table::EVENT_FORMAT, &[("text", ())]);
+    let format = reader.choice(
+        &table::EVENT_FORMAT,
+        &[("text", Format::Text), ("json", Format::Json), ("auto", Format::Auto)],
+    );
+    let nul = reader.choice(&table::EVENT_NUL, &[("keep", Nul::Keep), ("replace", Nul::Replace)]);
+    let router_fields = reader.flag(&table::EVENT_ROUTER_FIELDS);
+    let query = filter::texts(&mut reader, &table::EVENT_QUERY);
     let max = reader.size(&table::EVENT_MAX_BYTES);
     let host = template(&mut reader, &table::EVENT_HOST);
     let source = template(&mut reader, &table::EVENT_SOURCE);
@@ -238,7 +300,7 @@ fn event(
     let event_id = reader.flag(&table::EVENT_ID);
 
     // Made of whatever could be read, so that mistakes in the other templates are found too.
-    let mut mistakes = format.and(fields_read);
+    let mut mistakes = fields_read;
     let mapping = MappingConfig {
         host: or_default(host, &mut mistakes),
         source: or_default(source, &mut mistakes),
@@ -247,10 +309,15 @@ fn event(
         fields,
         event_id: or_default(event_id.map(|flag| flag.value), &mut mistakes),
         kinds: or_default(kinds, &mut mistakes),
+        filter: or_default(filter, &mut mistakes),
+        format: or_default(format, &mut mistakes),
+        nul: or_default(nul, &mut mistakes),
+        router_fields: or_default(router_fields.map(|flag| flag.value), &mut mistakes),
+        query: or_default(query, &mut mistakes),
         drains: Arc::clone(drains),
         node: String::new(),
     };
-    compiles(&mapping, section, fields_section, report)?;
+    compiles(&mapping, section, fields_section, filter_section, report)?;
     mistakes?;
     Ok(Event { mapping, max: max? })
 }
@@ -269,48 +336,34 @@ fn template(reader: &mut Reader<'_, '_, '_>, key: &Key) -> Result<Option<String>
     Ok(reader.written(key)?.map(|words| words.value.text))
 }
 
-/// Whether every template is one; told at the template's line.
+/// Whether every template and every pattern is one; told at its line.
 fn compiles(
     mapping: &MappingConfig,
     section: Option<&RawSection<'_>>,
     fields: Option<&RawSection<'_>>,
+    filter: Option<&RawSection<'_>>,
     report: &mut Report<'_>,
 ) -> Result<(), Reported> {
-    let Err(errors) = Mapping::compile(mapping) else { return Ok(()) };
+    // A drain's own mistakes are told at the drain.
+    let own = MappingConfig { drains: Arc::default(), ..mapping.clone() };
+    let Err(errors) = Mapping::compile(&own) else { return Ok(()) };
     let mut result = Ok(());
     for error in errors {
-        let (section, name) = match error.key.strip_prefix("fields.") {
-            Some(name) => (fields, name),
-            None => (section, &*error.key),
+        let (first, rest) = error.key.split_once('.').unwrap_or((&error.key, ""));
+        let (section, name, key) = match first {
+            "fields" => (fields, rest, format!("destination.event.{}", error.key)),
+            "include" | "exclude" => (filter, first, format!("destination.filter.{first}")),
+            _ => (section, first, format!("destination.event.{first}")),
         };
         let at = Reader::new(section, report).place(name);
-        let key = format!("destination.event.{}", error.key);
-        let fix = "docs/configuration.md says what a template may use";
+        let fix = match first {
+            "include" | "exclude" | "query" => "docs/configuration.md says what may be written",
+            _ => "docs/configuration.md says what a template may use",
+        };
         let reported = report.mistake(Scope::Key, key, at, error.message, fix);
         result = result.and(Err(reported));
     }
     result
-}
-
-fn kinds(
-    section: Option<&RawSection<'_>>,
-    report: &mut Report<'_>,
-) -> Result<Option<Vec<Kind>>, Reported> {
-    let key = &table::FILTER_KINDS;
-    let mut reader = Reader::new(section, report);
-    let Some(list) = reader.list(key)? else { return Ok(None) };
-    let kinds: Vec<_> = list
-        .into_iter()
-        .map(|words| {
-            Kind::parse(&words.value.text).ok_or_else(|| {
-                let all = Kind::ALL.map(Kind::as_str);
-                let problem = format!("{} is not a kind of message", words.value.shown);
-                let fix = format!("write some of {}", all.join(", "));
-                reader.mistake(key, words.at, problem, fix)
-            })
-        })
-        .collect();
-    kinds.into_iter().collect::<Result<_, _>>().map(Some)
 }
 
 /// A batch has room for at least one message.

@@ -2,8 +2,11 @@
 //! meaning of a value, or about several values, is here.
 
 mod destination;
+mod drain;
 mod endpoint;
+mod filter;
 mod ingest;
+mod trust;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -87,9 +90,10 @@ fn drain(
     drains: &mut BTreeMap<String, DrainInfo>,
     report: &mut Report<'_>,
 ) -> Result<(), Reported> {
+    let mapped = drain::mapped(section, report);
     let mut reader = Reader::new(Some(section), report);
     let (token, app) = (reader.text(&table::DRAIN_TOKEN), reader.text(&table::DRAIN_APP));
-    let (token, app) = (token?, app?);
+    let (token, app, mapped) = (token?, app?, mapped?);
     if app.value.text.trim().is_empty() {
         let fix = "write the name of the app";
         return Err(reader.mistake(&table::DRAIN_APP, app.at, "the name is empty", fix));
@@ -102,7 +106,7 @@ fn drain(
     }
     // Whoever knows a drain's token can send in its name: only its beginning is shown.
     let beginning: String = text.chars().take(8).collect();
-    if drains.insert(text, DrainInfo { app: app.value.text }).is_some() {
+    if drains.insert(text, DrainInfo { app: app.value.text, ..mapped }).is_some() {
         let problem = format!("the token that begins {} stands twice", shown(&beginning));
         let fix = "remove one of the two [[drain]]";
         let key = table::DRAIN_TOKEN.path;

@@ -2,6 +2,7 @@
 
 mod destinations;
 mod docs;
+mod mapping;
 mod secrets;
 mod shape;
 mod table;

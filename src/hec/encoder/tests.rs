@@ -10,6 +10,7 @@ use super::*;
 use crate::logplex::{Framing, Kind, pieces};
 
 mod cache;
+mod shapes;
 
 const TOKEN: &str = "d.fc6b856b-3332-4546-93de-7d0ee272c3bd";
 const FRAME_ID: &str = "09C557EAFCFB6CF2740EE62F62971098";
@@ -89,7 +90,8 @@ fn facts() -> FrameFacts<'static> {
 }
 
 fn config() -> MappingConfig {
-    let drains = [(TOKEN.to_owned(), DrainInfo { app: "checkout".to_owned() })];
+    let drains =
+        [(TOKEN.to_owned(), DrainInfo { app: "checkout".to_owned(), ..DrainInfo::default() })];
     MappingConfig {
         drains: Arc::new(drains.into()),
         node: "node-1".to_owned(),
@@ -183,7 +185,7 @@ fn golden_bytes() {
                     "heroku/logplex",
                     "\"appname\":\"heroku\",\"dyno\":\"logplex\",\"dyno_type\":\"logplex\",\
                      \"severity\":\"warning\",\"facility\":\"local5\"",
-                    "",
+                    ",\"loss_code\":\"L10\",\"loss_messages\":\"1\"",
                     0,
                     "Error L10 (output buffer overflow): 1 messages dropped since \
                      2014-11-07T23:29:45+00:00.",

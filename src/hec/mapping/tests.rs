@@ -31,7 +31,7 @@ fn variables<'a>(query: &'a Arc<Query>, kind: Kind) -> Variables<'a> {
 
 fn render(config: &MappingConfig, query: &str) -> Rendered {
     let query = Arc::new(Query::parse(query));
-    Mapping::compile(config).unwrap().render(&variables(&query, Kind::Router))
+    Mapping::compile(config).unwrap().render(&variables(&query, Kind::Router), None)
 }
 
 #[test]
@@ -164,7 +164,54 @@ fn a_template_that_fails_for_one_message_gives_way_to_the_default() {
 
 #[test]
 fn debug_shows_no_drain_token() {
-    let drains = Arc::new([("d.secret".to_owned(), DrainInfo { app: "a".to_owned() })].into());
+    let drains = Arc::new(
+        [("d.secret".to_owned(), DrainInfo { app: "a".to_owned(), ..DrainInfo::default() })].into(),
+    );
     let config = MappingConfig { drains, ..MappingConfig::default() };
     assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[test]
+fn patterns_are_checked_and_bounded() {
+    let with = |include: &[&str]| {
+        let include = include.iter().map(|&pattern| pattern.to_owned()).collect();
+        MappingConfig { filter: Filter { include, ..Filter::default() }, ..Default::default() }
+    };
+    assert!(errors(&with(&["a|b", "^x$"])).is_empty());
+    let found = errors(&with(&["fine", "a(b", r"\w{1000}{1000}"]));
+    let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["include.1", "include.2"]);
+    assert_eq!(found[0].1, "this is no regular expression: unclosed group");
+    assert_eq!(found[1].1, "the regular expression is too large");
+}
+
+#[test]
+fn mistakes_of_a_drain_are_found_with_the_drain() {
+    let info = DrainInfo {
+        host: Some("{{ nothing }}".to_owned()),
+        index: Some("{{".to_owned()),
+        fields: [("host".to_owned(), "x".to_owned())].into(),
+        ..DrainInfo::default()
+    };
+    let found = info.check().unwrap_err();
+    let keys: Vec<_> = found.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(keys, ["host", "index", "fields.host"]);
+    assert!(DrainInfo::default().check().is_ok());
+    // The token is in no message.
+    let drains = Arc::new([("d.secret".to_owned(), info)].into());
+    let found = errors(&MappingConfig { drains, ..MappingConfig::default() });
+    assert_eq!(found.len(), 3);
+    assert!(found.iter().all(|(key, message)| !format!("{key}{message}").contains("secret")));
+}
+
+#[test]
+fn listed_parameters_have_names_that_fields_can_have() {
+    let config = MappingConfig {
+        query: Some(vec!["app".into(), "index".into(), "team".into(), "_x".into()]),
+        ..MappingConfig::default()
+    };
+    let found = errors(&config);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].0, "query");
+    assert!(found[0].1.contains("`_x`"), "{found:?}");
 }

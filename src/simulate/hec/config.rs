@@ -1,8 +1,11 @@
 //! How a simulated HEC behaves.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::balancer::Balancer;
+use super::tls::HecTls;
 use crate::types::Secret;
 
 /// A simulated HEC.
@@ -28,6 +31,64 @@ pub struct HecConfig {
     /// Requests accepted and not yet reported as acknowledged, over all channels. One more gets
     /// 503, code 9, as Splunk answers when a channel's limit is reached.
     pub max_pending: usize,
+    /// Indexers behind the one address, each with channels and acknowledgements of its own.
+    pub indexers: NonZeroUsize,
+    /// Who chooses the indexer of a request, when there are several.
+    pub balancer: Balancer,
+    /// A channel that nobody posts on or polls for this long is forgotten, as `ackIdleCleanup`
+    /// and `maxIdleTime` (600 s by default) of inputs.conf have it. `None`: never.
+    pub channel_idle: Option<Duration>,
+    /// A connection that is idle for this long is closed; Splunk's own limit is 12 s while it is
+    /// busy (`busyKeepAliveIdleTimeout`). `None`: never.
+    pub keep_alive: Option<Duration>,
+    /// How late an answer is that [`FaultKind::SlowReply`](super::FaultKind::SlowReply) hits.
+    pub slow: Duration,
+    /// What [`FaultKind::RetryAfter`](super::FaultKind::RetryAfter) sends as `Retry-After`:
+    /// seconds, or an HTTP date.
+    pub retry_after: String,
+    /// Events that are refused for good.
+    pub poison: Vec<Poison>,
+    /// TLS, when it is not plain HTTP.
+    pub tls: Option<HecTls>,
+}
+
+/// Events with this marker are refused for good, whenever and wherever they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// What makes an event poison: these bytes, anywhere in its text.
+    pub marker: String,
+    /// What it is answered.
+    pub code: PoisonCode,
+}
+
+/// The codes of HEC that are about one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoisonCode {
+    /// 6, "Invalid data format".
+    InvalidData,
+    /// 7, "Incorrect index": the number in the answer is one too high.
+    IncorrectIndex,
+    /// 12, "Event field is required".
+    EventRequired,
+    /// 13, "Event field cannot be blank".
+    EventBlank,
+    /// 15, "Error in handling indexed fields".
+    IndexedFields,
+}
+
+impl PoisonCode {
+    /// The one with that number.
+    #[must_use]
+    pub const fn of(code: u16) -> Option<Self> {
+        match code {
+            6 => Some(Self::InvalidData),
+            7 => Some(Self::IncorrectIndex),
+            12 => Some(Self::EventRequired),
+            13 => Some(Self::EventBlank),
+            15 => Some(Self::IndexedFields),
+            _ => None,
+        }
+    }
 }
 
 impl Default for HecConfig {
@@ -47,6 +108,14 @@ impl Default for HecConfig {
             max_requests: 256,
             max_connections: 1024,
             max_pending: 1 << 20,
+            indexers: NonZeroUsize::MIN,
+            balancer: Balancer::None,
+            channel_idle: None,
+            keep_alive: None,
+            slow: Duration::from_secs(3),
+            retry_after: "1".to_owned(),
+            poison: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -96,107 +165,4 @@ pub enum AckMode {
 impl AckMode {
     /// Indexed before the answer leaves.
     pub const AT_ONCE: Self = Self::After { min: Duration::ZERO, max: Duration::ZERO };
-}
-
-/// A fault, on every request or on some.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fault {
-    /// What goes wrong.
-    pub kind: FaultKind,
-    /// The probability that a request it could hit is hit, 0 to 1.
-    pub share: f64,
-    /// Seeds the choice.
-    pub seed: u64,
-}
-
-impl Fault {
-    /// On every request.
-    #[must_use]
-    pub const fn always(kind: FaultKind) -> Self {
-        Self { kind, share: 1.0, seed: 0 }
-    }
-
-    /// On a share of the requests.
-    #[must_use]
-    pub const fn sometimes(kind: FaultKind, share: f64, seed: u64) -> Self {
-        Self { kind, share, seed }
-    }
-}
-
-/// What can go wrong at a HEC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// 503, code 9, on `/event` and `/raw`; nothing is accepted.
-    Busy,
-    /// 429, code 26, on `/event` and `/raw`; nothing is accepted. Health says 503, code 18.
-    QueueFull,
-    /// 200 with code 24 and the `ackId`: accepted, with a warning.
-    ApproachingCapacity,
-    /// 403, code 4, on `/event`, `/raw` and `/ack`.
-    InvalidToken,
-    /// The events are accepted and indexed at once, then the answer is 500, code 8.
-    ServerError,
-    /// No answer until the fault is lifted. Posts are accepted first; `/ack` waits before it
-    /// looks, so no `true` is spent.
-    Hang,
-    /// The events are accepted and indexed at once, then the connection closes without an answer.
-    ResetAfterIndexing,
-    /// The indexer is in detention: 404 on every route.
-    Detention,
-    /// A captive portal in between: 200 with an HTML page on every route, nothing is accepted.
-    Captive,
-    /// `/ack` spends its `true`s, then the connection closes without an answer.
-    LostAckReply,
-}
-
-impl FaultKind {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Busy,
-        Self::QueueFull,
-        Self::ApproachingCapacity,
-        Self::InvalidToken,
-        Self::ServerError,
-        Self::Hang,
-        Self::ResetAfterIndexing,
-        Self::Detention,
-        Self::Captive,
-        Self::LostAckReply,
-    ];
-
-    /// The name on the command line.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::QueueFull => "queue-full",
-            Self::ApproachingCapacity => "approaching-capacity",
-            Self::InvalidToken => "invalid-token",
-            Self::ServerError => "server-error",
-            Self::Hang => "hang",
-            Self::ResetAfterIndexing => "reset-after-indexing",
-            Self::Detention => "detention",
-            Self::Captive => "captive",
-            Self::LostAckReply => "lost-ack-reply",
-        }
-    }
-
-    /// The fault of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fault_names_are_distinct_and_read_back() {
-        for kind in FaultKind::ALL {
-            assert_eq!(FaultKind::parse(kind.as_str()), Some(kind));
-        }
-        assert_eq!(FaultKind::parse("none"), None);
-    }
 }

@@ -1,21 +1,21 @@
 //! One request, from top to bottom.
 
-use std::io::Read as _;
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::CONTENT_ENCODING;
-use hyper::{Method, Request};
+use hyper::{HeaderMap, Method, Request};
 use serde::Deserialize;
 
-use super::config::FaultKind;
+use super::balancer::Balance;
+use super::body::{read, refuse};
+use super::faults::FaultKind;
 use super::indexer::{ChannelKey, Hit, Indexer};
 use super::intake::{self, Intake};
 use super::reply::{
-    self, ACK_DISABLED, APPROACHING, Answer, BUSY, HEALTHY, INVALID_DATA, INVALID_TOKEN, NO_DATA,
-    NOT_FOUND, QUEUE_FULL, QUEUES_FULL, Reply, SERVER_ERROR, SUCCESS, WRONG_METHOD,
+    self, ACK_DISABLED, ACK_FULL, ACKS_APPROACHING, ACKS_UNAVAILABLE, APPROACHING, Answer, BUSY,
+    HEALTHY, INVALID_DATA, INVALID_TOKEN, NO_DATA, NOT_FOUND, QUEUE_FULL, QUEUES_FULL, Reply,
+    SERVER_ERROR, SHUTTING_DOWN, SUCCESS, WRONG_METHOD,
 };
 use super::request::{self, Query, Route};
 
@@ -24,147 +24,206 @@ use super::request::{self, Query, Route};
 #[error("closed without an answer, as the fault asks")]
 pub(super) struct Unanswered;
 
-/// Answers one request.
+/// Answers one request that came on a connection.
 pub(super) async fn handle(
-    indexer: Arc<Indexer>,
+    balance: Arc<Balance>,
+    connection: usize,
     request: Request<Incoming>,
 ) -> Result<Answer, Unanswered> {
+    let choice = balance.choose(connection, request.headers()).ok_or(Unanswered)?;
+    let indexer = &choice.indexer;
     let in_flight = indexer.begin();
-    let answer = if in_flight.count() > indexer.config.max_requests {
+    let mut answer = if in_flight.count() > indexer.config.max_requests {
         refuse(request.into_body(), BUSY.answer()).await
     } else {
-        respond(&indexer, request).await?
+        respond(indexer, request).await?
     };
+    choice.mark(&mut answer);
     in_flight.answered(answer.status().as_u16());
     Ok(answer)
+}
+
+/// A request that may be answered: whose it is, and where.
+struct Permitted {
+    route: Route,
+    token: usize,
+    channel: Option<u128>,
+    use_ack: bool,
+    query: Query,
 }
 
 async fn respond(indexer: &Indexer, request: Request<Incoming>) -> Result<Answer, Unanswered> {
     let (head, body) = request.into_parts();
     let route = Route::of(head.uri.path());
-    let hit = indexer.fault(|kind| hits(kind, route));
-    match hit.as_ref().map(|hit| hit.kind) {
-        Some(FaultKind::Detention) => return Ok(refuse(body, NOT_FOUND.answer()).await),
+    let hit = indexer.fault(route);
+    let kind = hit.as_ref().map(|hit| hit.kind);
+    let instead = match kind {
+        Some(FaultKind::Detention) => Some(NOT_FOUND.answer()),
         Some(FaultKind::Captive) => {
-            let page = reply::html(200, "Welcome", "Please sign in to use this network.");
-            return Ok(refuse(body, page).await);
+            Some(reply::html(200, "Welcome", "Please sign in to use this network."))
         }
-        _ => {}
+        Some(FaultKind::BadGateway) => {
+            Some(reply::html(502, "Bad Gateway", "The proxy has no upstream."))
+        }
+        Some(FaultKind::NoTarget) => {
+            Some(reply::html(503, "Service Temporarily Unavailable", "No healthy target."))
+        }
+        Some(FaultKind::ShuttingDown) if head.method != Method::OPTIONS => {
+            Some(SHUTTING_DOWN.answer())
+        }
+        Some(FaultKind::ResetBeforeBody) => return Err(Unanswered),
+        Some(FaultKind::Restart) => {
+            indexer.restart();
+            None
+        }
+        _ => None,
+    };
+    if let Some(answer) = instead {
+        return Ok(refuse(body, answer).await);
     }
     let Some(route) = route else { return Ok(refuse(body, NOT_FOUND.answer()).await) };
     if head.method == Method::OPTIONS {
         return Ok(reply::options(route.allow()));
     }
+    let query = Query::parse(head.uri.query().unwrap_or_default());
     if route == Route::Health {
-        let full = hit.is_some_and(|hit| hit.kind == FaultKind::QueueFull);
         return Ok(match head.method {
-            Method::GET | Method::HEAD if full => QUEUES_FULL.answer(),
-            Method::GET | Method::HEAD => HEALTHY.answer(),
+            Method::GET | Method::HEAD => health(kind).answer(),
             _ => refuse(body, WRONG_METHOD.answer()).await,
         });
     }
     if head.method != Method::POST {
         return Ok(refuse(body, WRONG_METHOD.answer()).await);
     }
-    let query = Query::parse(head.uri.query().unwrap_or_default());
-    let permitted = match hit.as_ref().map(|hit| hit.kind) {
-        Some(FaultKind::InvalidToken) => Err(INVALID_TOKEN),
-        _ => permit(indexer, route, &head.headers, &query),
-    };
-    let permitted = match (permitted, hit.as_ref().map(|hit| hit.kind)) {
-        (Ok(_), Some(FaultKind::Busy)) => Err(BUSY),
-        (Ok(_), Some(FaultKind::QueueFull)) => Err(QUEUE_FULL),
-        (Ok(_), _) if route.posts() && !indexer.has_room() => Err(BUSY),
-        (permitted, _) => permitted,
-    };
-    let (token, channel) = match permitted {
+    let permitted = match permit(indexer, route, &head.headers, query, kind) {
         Ok(permitted) => permitted,
-        Err(reply) => return Ok(refuse(body, reply.answer()).await),
+        Err(reply) => {
+            let answer = match kind {
+                Some(FaultKind::RetryAfter) if reply == BUSY => {
+                    reply::come_again(reply.answer(), &indexer.config.retry_after)
+                }
+                _ => reply.answer(),
+            };
+            return Ok(refuse(body, answer).await);
+        }
     };
     let encoding = head.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_vec());
     let body = match read(body, encoding.as_deref(), indexer).await {
         Ok(body) => body,
         Err(answer) => return Ok(answer),
     };
-    match route {
-        Route::Event | Route::Raw => {
-            indexer.received(body.received);
-            post(indexer, route, &body.content, token, channel, &query, hit).await
+    if kind == Some(FaultKind::ResetAfterBody) {
+        return Err(Unanswered);
+    }
+    let channel = permitted.channel.map(|guid| ChannelKey { token: permitted.token, guid });
+    if let Some(channel) = channel {
+        if kind == Some(FaultKind::IdleReap) {
+            indexer.forget(channel);
         }
-        Route::Ack => poll(indexer, &body.content, token, channel, hit).await,
-        Route::Health => Ok(HEALTHY.answer()),
+        indexer.touch(channel);
+    }
+    let answer = if permitted.route.posts() {
+        indexer.received(body.received);
+        post(indexer, &permitted, &body.content, hit).await?
+    } else {
+        poll(indexer, &permitted, &body.content, hit).await?
+    };
+    Ok(match kind {
+        Some(FaultKind::TruncatedReply) => reply::truncated(answer),
+        Some(FaultKind::OversizedReply) => reply::oversized(answer),
+        _ => answer,
+    })
+}
+
+/// What health says.
+const fn health(fault: Option<FaultKind>) -> Reply {
+    match fault {
+        Some(FaultKind::QueueFull | FaultKind::Unhealthy) => QUEUES_FULL,
+        Some(FaultKind::AckFull) => ACKS_UNAVAILABLE,
+        _ => HEALTHY,
     }
 }
 
-/// Which requests a fault can hit.
-fn hits(kind: FaultKind, route: Option<Route>) -> bool {
-    let posts = route.is_some_and(Route::posts);
-    match kind {
-        FaultKind::Busy
-        | FaultKind::ApproachingCapacity
-        | FaultKind::ServerError
-        | FaultKind::ResetAfterIndexing => posts,
-        FaultKind::QueueFull => posts || route == Some(Route::Health),
-        FaultKind::InvalidToken | FaultKind::Hang => posts || route == Some(Route::Ack),
-        FaultKind::LostAckReply => route == Some(Route::Ack),
-        FaultKind::Detention | FaultKind::Captive => true,
-    }
-}
-
-/// Token, query authorisation, acknowledgement, channel: in the order Splunk checks.
+/// Token, query authorisation, acknowledgement, channel: in the order Splunk checks. Then whether
+/// there is room.
 fn permit(
     indexer: &Indexer,
     route: Route,
-    headers: &hyper::HeaderMap,
-    query: &Query,
-) -> Result<(usize, Option<u128>), Reply> {
-    let token = request::token(&indexer.config.tokens, headers, query)?;
-    let use_ack = indexer.config.tokens.get(token).is_some_and(|token| token.use_ack);
+    headers: &HeaderMap,
+    query: Query,
+    fault: Option<FaultKind>,
+) -> Result<Permitted, Reply> {
+    if fault == Some(FaultKind::InvalidToken) {
+        return Err(INVALID_TOKEN);
+    }
+    let token = request::token(&indexer.config.tokens, headers, &query)?;
+    let use_ack = fault != Some(FaultKind::AckDisabled)
+        && indexer.config.tokens.get(token).is_some_and(|token| token.use_ack);
     if route == Route::Ack && !use_ack {
         return Err(ACK_DISABLED);
     }
-    Ok((token, request::channel(headers, query, use_ack)?))
+    let channel = request::channel(headers, &query, use_ack)?;
+    match fault {
+        Some(FaultKind::Busy | FaultKind::RetryAfter) => return Err(BUSY),
+        Some(FaultKind::QueueFull) => return Err(QUEUE_FULL),
+        Some(FaultKind::AckFull) => return Err(ACK_FULL),
+        Some(FaultKind::Unhealthy) => return Err(QUEUES_FULL),
+        _ => {}
+    }
+    if route.posts() && !indexer.has_room() {
+        return Err(BUSY);
+    }
+    Ok(Permitted { route, token, channel, use_ack, query })
 }
 
 async fn post(
     indexer: &Indexer,
-    route: Route,
+    permitted: &Permitted,
     body: &[u8],
-    token: usize,
-    channel: Option<u128>,
-    query: &Query,
     hit: Option<Hit>,
 ) -> Result<Answer, Unanswered> {
-    let Some(settings) = indexer.config.tokens.get(token) else {
+    let Permitted { route, token, channel, use_ack, query } = permitted;
+    let Some(settings) = indexer.config.tokens.get(*token) else {
         return Ok(INVALID_TOKEN.answer());
     };
     let keep = indexer.ledger.wants_events();
-    let Intake { objects, hashes, events, mut reply, invalid_event } = match route {
-        Route::Raw => intake::raw(body, settings, query, keep),
-        Route::Event | Route::Ack | Route::Health => {
-            intake::events(body, &indexer.config, settings, query, keep)
-        }
+    let Intake { objects, hashes, events, mut reply, invalid_event } = if *route == Route::Raw {
+        intake::raw(body, settings, query, keep)
+    } else {
+        intake::events(body, &indexer.config, settings, query, keep)
     };
     let kind = hit.as_ref().map(|hit| hit.kind);
     let ack_id = if objects > 0 {
         let at_once = matches!(kind, Some(FaultKind::ServerError | FaultKind::ResetAfterIndexing));
-        let channel = channel.filter(|_| settings.use_ack).map(|guid| ChannelKey { token, guid });
+        let channel = channel.filter(|_| *use_ack);
+        let channel = channel.map(|guid| ChannelKey { token: *token, guid });
         indexer.accept(hashes, events, channel, at_once)
     } else {
         None
     };
     match kind {
         Some(FaultKind::ServerError) => return Ok(SERVER_ERROR.answer()),
+        Some(FaultKind::GatewayTimeout) => {
+            return Ok(reply::html(504, "Gateway Timeout", "The upstream did not answer in time."));
+        }
         Some(FaultKind::ResetAfterIndexing) => return Err(Unanswered),
         Some(FaultKind::ApproachingCapacity) if reply == SUCCESS => reply = APPROACHING,
-        Some(FaultKind::Hang) => {
-            if let Some(hit) = hit {
-                hit.lifted().await;
-            }
+        Some(FaultKind::ApproachingAckCapacity) if reply == SUCCESS => reply = ACKS_APPROACHING,
+        _ => {}
+    }
+    delayed(indexer, hit).await;
+    Ok(reply.with(invalid_event, ack_id))
+}
+
+/// Waits, if the fault is one of waiting.
+async fn delayed(indexer: &Indexer, hit: Option<Hit>) {
+    match hit {
+        Some(hit) if hit.kind == FaultKind::Hang => hit.lifted().await,
+        Some(hit) if hit.kind == FaultKind::SlowReply => {
+            tokio::time::sleep(indexer.config.slow).await;
         }
         _ => {}
     }
-    Ok(reply.with(invalid_event, ack_id))
 }
 
 /// `{"acks":[0,1]}`
@@ -175,21 +234,23 @@ struct Poll {
 
 async fn poll(
     indexer: &Indexer,
+    permitted: &Permitted,
     body: &[u8],
-    token: usize,
-    channel: Option<u128>,
     hit: Option<Hit>,
 ) -> Result<Answer, Unanswered> {
     let Ok(Poll { acks }) = serde_json::from_slice(body) else {
         return Ok(if body.is_empty() { NO_DATA.answer() } else { INVALID_DATA.answer() });
     };
-    let Some(guid) = channel else { return Ok(reply::CHANNEL_MISSING.answer()) };
-    let lost = hit.as_ref().is_some_and(|hit| hit.kind == FaultKind::LostAckReply);
-    if let Some(hit) = hit.filter(|hit| hit.kind == FaultKind::Hang) {
-        hit.lifted().await;
-    }
-    let reported = indexer.poll(ChannelKey { token, guid }, &acks, lost);
-    if lost {
+    let Some(guid) = permitted.channel else { return Ok(reply::CHANNEL_MISSING.answer()) };
+    let kind = hit.as_ref().map(|hit| hit.kind);
+    delayed(indexer, hit).await;
+    // What nobody gets to read is spent all the same.
+    let spend_only = matches!(
+        kind,
+        Some(FaultKind::LostAckReply | FaultKind::TruncatedReply | FaultKind::OversizedReply)
+    );
+    let reported = indexer.poll(ChannelKey { token: permitted.token, guid }, &acks, spend_only);
+    if kind == Some(FaultKind::LostAckReply) {
         return Err(Unanswered);
     }
     let mut body = String::with_capacity(16 + acks.len() * 16);
@@ -200,74 +261,4 @@ async fn poll(
     }
     body.push_str("}}");
     Ok(reply::json(200, body))
-}
-
-struct Read {
-    /// Bytes as they came.
-    received: usize,
-    /// The body, decompressed.
-    content: Bytes,
-}
-
-/// Reads and decompresses a body, both up to the limit.
-async fn read(body: Incoming, encoding: Option<&[u8]>, indexer: &Indexer) -> Result<Read, Answer> {
-    let limit = indexer.config.max_content_length;
-    let gzip = match encoding {
-        None | Some(b"identity") => false,
-        Some(name) if name.eq_ignore_ascii_case(b"gzip") => true,
-        Some(_) => {
-            let page = reply::html(
-                415,
-                "Unsupported Media Type",
-                "The request's Content-Encoding is not supported.",
-            );
-            return Err(refuse(body, page).await);
-        }
-    };
-    let too_large = |length: u64| {
-        let text = format!("Content-Length of {length} too large (maximum is {limit})");
-        reply::html(413, "Content-Length too large", &text)
-    };
-    let announced = body.size_hint().exact().unwrap_or(0);
-    if announced > limit as u64 {
-        return Err(refuse(body, too_large(announced)).await);
-    }
-    let mut content = Vec::with_capacity(usize::try_from(announced).unwrap_or(limit).min(limit));
-    let mut body = body;
-    while let Some(frame) = body.frame().await {
-        // A body that breaks off has nobody left who would read this answer.
-        let frame = frame.map_err(|_| INVALID_DATA.answer())?;
-        let Ok(data) = frame.into_data() else { continue };
-        if content.len() + data.len() > limit {
-            let length = (content.len() + data.len()) as u64;
-            return Err(refuse(body, too_large(length)).await);
-        }
-        content.extend_from_slice(&data);
-    }
-    let received = content.len();
-    if gzip {
-        let mut plain = Vec::with_capacity((content.len() * 8).min(limit));
-        let cap = limit as u64 + 1;
-        let decoder = flate2::bufread::GzDecoder::new(content.as_slice());
-        decoder.take(cap).read_to_end(&mut plain).map_err(|_| INVALID_DATA.answer())?;
-        if plain.len() > limit {
-            return Err(too_large(plain.len() as u64));
-        }
-        content = plain;
-    }
-    Ok(Read { received, content: content.into() })
-}
-
-/// Reads the rest of a refused body, so that the client gets to read the answer: bytes left in
-/// the socket when it closes turn into a reset that can overtake the answer. Up to 64 MiB.
-async fn refuse(mut body: Incoming, answer: Answer) -> Answer {
-    let mut left = 64usize << 20;
-    while let Some(Ok(frame)) = body.frame().await {
-        let taken = frame.data_ref().map_or(0, |data| data.remaining());
-        left = left.saturating_sub(taken);
-        if left == 0 {
-            break;
-        }
-    }
-    answer
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::config::{AckMode, Fault, FaultKind, HecConfig};
+use super::config::{AckMode, HecConfig};
+use super::faults::{Fault, FaultKind, Script, Timed};
+use super::request::Route;
 use crate::clock;
 use crate::simulate::ledger::{BatchKey, HecLedger, KeptEvent};
 
@@ -40,6 +42,42 @@ pub struct HecStats {
     pub channels: usize,
     /// Requests accepted and not yet indexed.
     pub unindexed_requests: usize,
+    /// How often each fault hit.
+    pub faults: BTreeMap<FaultKind, u64>,
+}
+
+impl HecStats {
+    /// Adds what another indexer has seen.
+    pub(super) fn add(&mut self, other: Self) {
+        let Self {
+            answers,
+            unanswered,
+            in_flight,
+            polls,
+            body_bytes,
+            accepted,
+            indexed,
+            acknowledged,
+            channels,
+            unindexed_requests,
+            faults,
+        } = other;
+        for (status, count) in answers {
+            *self.answers.entry(status).or_default() += count;
+        }
+        for (kind, count) in faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        self.unanswered += unanswered;
+        self.in_flight += in_flight;
+        self.polls += polls;
+        self.body_bytes += body_bytes;
+        self.accepted += accepted;
+        self.indexed += indexed;
+        self.acknowledged += acknowledged;
+        self.channels += channels;
+        self.unindexed_requests += unindexed_requests;
+    }
 }
 
 /// Where a request stands that was accepted.
@@ -56,6 +94,8 @@ struct Channel {
     next: u64,
     /// Ids not yet reported: with their batch once that is indexed.
     ids: HashMap<u64, Option<(BatchKey, u64)>>,
+    /// When it was last posted on or polled.
+    used: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -71,7 +111,9 @@ struct State {
     open_ids: usize,
     ack: AckMode,
     delays: fastrand::Rng,
-    fault: Option<(Fault, fastrand::Rng)>,
+    /// Each draws by itself; the first that hits is it.
+    faults: Vec<(Fault, fastrand::Rng)>,
+    script: Script,
     stats: HecStats,
 }
 
@@ -114,7 +156,8 @@ impl Indexer {
             open_ids: 0,
             ack: config.ack,
             delays: fastrand::Rng::with_seed(config.seed),
-            fault: None,
+            faults: Vec::new(),
+            script: Script::default(),
             stats: HecStats::default(),
         };
         Self {
@@ -157,6 +200,7 @@ impl Indexer {
             let channel = state.channels.entry(key).or_default();
             let id = channel.next;
             channel.next += 1;
+            channel.used.get_or_insert_with(clock::instant);
             channel.ids.insert(id, None);
             state.open_ids += 1;
             (key, id)
@@ -196,8 +240,20 @@ impl Indexer {
         reported
     }
 
-    /// Indexes what is due, for ever.
+    /// Indexes what is due and does what the script says by time, for ever.
     pub(super) async fn run(&self) {
+        let start = clock::instant();
+        let timed = std::mem::take(&mut self.lock().script.timed);
+        let by_time = async {
+            for timed in timed {
+                tokio::time::sleep_until((start + timed.at).into()).await;
+                self.set_share(&timed);
+            }
+        };
+        tokio::join!(by_time, self.index_for_ever());
+    }
+
+    async fn index_for_ever(&self) {
         loop {
             let next = self.lock().index_due(&self.ledger, clock::instant());
             match next {
@@ -212,19 +268,65 @@ impl Indexer {
         }
     }
 
-    /// The fault, when it hits a request it could hit.
-    pub(super) fn fault(&self, applies: impl FnOnce(FaultKind) -> bool) -> Option<Hit> {
+    /// What this request meets: what the script says, or else the first fault that hits.
+    pub(super) fn fault(&self, route: Option<Route>) -> Option<Hit> {
         let mut state = self.lock();
-        let (fault, rng) = state.fault.as_mut()?;
-        let hit = applies(fault.kind) && rng.f64() < fault.share;
+        let kind = match state.script.next(route) {
+            Some(scripted) => scripted?,
+            None => state.faults.iter_mut().find_map(|(fault, rng)| {
+                let hit = fault.kind.hits(route) && rng.f64() < fault.share;
+                hit.then_some(fault.kind)
+            })?,
+        };
+        *state.stats.faults.entry(kind).or_default() += 1;
         // Subscribed under the lock: a change after this is seen.
-        hit.then(|| Hit { kind: fault.kind, changes: self.fault_changes.subscribe() })
+        Some(Hit { kind, changes: self.fault_changes.subscribe() })
     }
 
-    pub(super) fn set_fault(&self, fault: Option<Fault>) {
+    pub(super) fn set_faults(&self, faults: impl IntoIterator<Item = Fault>) {
         let mut state = self.lock();
-        state.fault = fault.map(|fault| (fault, fastrand::Rng::with_seed(fault.seed)));
+        let seeded = |fault: Fault| (fault, fastrand::Rng::with_seed(fault.seed));
+        state.faults = faults.into_iter().map(seeded).collect();
         self.fault_changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Sets one fault and leaves the others.
+    fn set_share(&self, timed: &Timed) {
+        let mut state = self.lock();
+        state.faults.retain(|(fault, _)| fault.kind != timed.kind);
+        if timed.share > 0.0 {
+            let seed = self.config.seed ^ u64::from(timed.kind as u8);
+            let fault = Fault::sometimes(timed.kind, timed.share, seed);
+            state.faults.push((fault, fastrand::Rng::with_seed(seed)));
+        }
+        self.fault_changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Replaces what is left of a script by another one. What it does by time begins with
+    /// [`run`](Self::run).
+    pub(super) fn set_script(&self, script: Script) {
+        self.lock().script = script;
+    }
+
+    /// Forgets one channel, as one that was idle for too long.
+    pub(super) fn forget(&self, key: ChannelKey) {
+        let mut state = self.lock();
+        if let Some(channel) = state.channels.remove(&key) {
+            state.open_ids -= channel.ids.len();
+        }
+    }
+
+    /// A channel is used: it is forgotten first, if that is too long ago.
+    pub(super) fn touch(&self, key: ChannelKey) {
+        let Some(most) = self.config.channel_idle else { return };
+        let now = clock::instant();
+        let idle = self.lock().channels.get(&key).and_then(|channel| channel.used);
+        if idle.is_some_and(|used| now.saturating_duration_since(used) > most) {
+            self.forget(key);
+        }
+        if let Some(channel) = self.lock().channels.get_mut(&key) {
+            channel.used = Some(now);
+        }
     }
 
     pub(super) fn set_ack(&self, ack: AckMode) {

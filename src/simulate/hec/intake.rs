@@ -1,7 +1,7 @@
 //! HEC's rules about the content of a body: which events get in, and what the first bad one is
 //! answered.
 
-use super::config::{HecConfig, HecToken};
+use super::config::{HecConfig, HecToken, Poison, PoisonCode};
 use super::json::{Envelope, Envelopes, Event, Next, Text};
 use super::reply::{
     EVENT_BLANK, EVENT_REQUIRED, INCORRECT_INDEX, INDEXED_FIELDS, INVALID_DATA, NO_DATA, Reply,
@@ -96,16 +96,21 @@ fn check(
     if envelope.length > config.max_event_size {
         return Err(INVALID_DATA);
     }
+    let poisoned = |text: &[u8]| poison(&config.poison, text);
     let hash = match envelope.event {
         Event::Missing if envelope.fields.is_none() => return Err(EVENT_REQUIRED),
         Event::Missing => None,
         Event::Blank => return Err(EVENT_BLANK),
-        Event::Json(json) => Some(text_hash(json)),
+        Event::Json(json) => {
+            poisoned(json)?;
+            Some(text_hash(json))
+        }
         Event::Text(text) => {
             let text = text.bytes(scratch);
             if text.trim_ascii_start().is_empty() {
                 return Err(EVENT_BLANK);
             }
+            poisoned(text)?;
             Some(text_hash(text))
         }
     };
@@ -124,6 +129,22 @@ fn check(
         }
     }
     Ok(hash)
+}
+
+/// Whether an event is refused for what is in it.
+fn poison(all: &[Poison], text: &[u8]) -> Result<(), Reply> {
+    let found = all.iter().find(|poison| {
+        let marker = poison.marker.as_bytes();
+        !marker.is_empty() && memchr::memmem::find(text, marker).is_some()
+    });
+    match found.map(|poison| poison.code) {
+        None => Ok(()),
+        Some(PoisonCode::InvalidData) => Err(INVALID_DATA),
+        Some(PoisonCode::IncorrectIndex) => Err(INCORRECT_INDEX),
+        Some(PoisonCode::EventRequired) => Err(EVENT_REQUIRED),
+        Some(PoisonCode::EventBlank) => Err(EVENT_BLANK),
+        Some(PoisonCode::IndexedFields) => Err(INDEXED_FIELDS),
+    }
 }
 
 /// Reads a `/raw` body: each line is an event; blank ones are none.

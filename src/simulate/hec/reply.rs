@@ -1,9 +1,12 @@
 //! HEC's answers, byte for byte.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, SERVER};
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SERVER};
 
 /// A status, code and text of HEC's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +39,108 @@ pub(super) const INDEXED_FIELDS: Reply = reply(400, 15, "Error in handling index
 pub(super) const QUERY_AUTH: Reply = reply(400, 16, "Query string authorization is not enabled");
 pub(super) const HEALTHY: Reply = reply(200, 17, "HEC is healthy");
 pub(super) const QUEUES_FULL: Reply = reply(503, 18, "HEC is unhealthy, queues are full");
+pub(super) const ACKS_UNAVAILABLE: Reply =
+    reply(503, 19, "HEC is unhealthy, ack service unavailable");
+pub(super) const SHUTTING_DOWN: Reply = reply(503, 23, "Server is shutting down");
 pub(super) const APPROACHING: Reply = reply(200, 24, "HEC queue is approaching its capacity limit");
+pub(super) const ACKS_APPROACHING: Reply =
+    reply(200, 25, "HEC ACK is approaching its capacity limit");
 pub(super) const QUEUE_FULL: Reply =
     reply(429, 26, "HEC queue is at capacity and cannot process any more requests");
+pub(super) const ACK_FULL: Reply =
+    reply(429, 27, "HEC ACK channel is at capacity and cannot process any more requests");
 /// Splunk's body for an unknown path, and for a wrong method too (then with 405).
 pub(super) const NOT_FOUND: Reply =
     reply(404, 404, "The requested URL was not found on this server.");
 pub(super) const WRONG_METHOD: Reply = reply(405, 404, NOT_FOUND.text);
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Content>;
+
+/// The body of an answer, perhaps less than what was announced.
+#[derive(Debug)]
+pub(super) struct Content {
+    data: Option<Bytes>,
+    announced: u64,
+    /// Before it breaks off, the connection gets a turn to send what there is.
+    flushed: bool,
+}
+
+/// The connection is closed in the middle of an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("broken off, as the fault asks")]
+pub(super) struct BrokenOff;
+
+impl Content {
+    fn whole(data: Bytes) -> Self {
+        let announced = data.len() as u64;
+        Self { data: Some(data).filter(|data| !data.is_empty()), announced, flushed: false }
+    }
+
+    /// Half of it, though all of it is announced.
+    fn halve(&mut self) {
+        if let Some(data) = &mut self.data {
+            data.truncate(data.len() / 2);
+        }
+    }
+
+    const fn is_short(&self) -> bool {
+        self.announced > 0
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Some(data) = self.data.take() {
+            self.announced -= data.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if !self.is_short() {
+            return Poll::Ready(None);
+        }
+        if self.flushed {
+            return Poll::Ready(Some(Err(BrokenOff)));
+        }
+        self.flushed = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && !self.is_short()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.announced)
+    }
+}
+
+/// Breaks the answer off in the middle of its body.
+pub(super) fn truncated(mut answer: Answer) -> Answer {
+    answer.body_mut().halve();
+    answer
+}
+
+/// The answer's JSON in front of 2 MiB of white space, which JSON permits.
+pub(super) fn oversized(answer: Answer) -> Answer {
+    let (head, content) = answer.into_parts();
+    let mut body = content.data.map_or_else(Vec::new, |data| data.to_vec());
+    body.resize(body.len() + (2 << 20), b' ');
+    Response::from_parts(head, Content::whole(body.into()))
+}
+
+/// Asks to come again later.
+pub(super) fn come_again(mut answer: Answer, after: &str) -> Answer {
+    if let Ok(after) = HeaderValue::from_str(after) {
+        answer.headers_mut().insert(RETRY_AFTER, after);
+    }
+    answer
+}
 
 impl Reply {
     /// The plain answer.
@@ -91,7 +187,7 @@ pub(super) fn options(allow: &'static str) -> Answer {
 }
 
 fn answer(status: u16, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(Content::whole(body));
     if let Ok(status) = status.try_into() {
         *answer.status_mut() = status;
     }

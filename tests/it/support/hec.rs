@@ -20,6 +20,10 @@ pub(crate) struct Hec {
     ack: AckMode,
     /// The indexes its token may write to. Empty: any.
     pub(crate) indexes: Vec<String>,
+    /// What is not the port, the token or the acknowledgement.
+    base: HecConfig,
+    /// In place of the one usual token, if any.
+    tokens: Vec<HecToken>,
     running: Option<(HecHandle, CancellationToken, JoinSet<()>)>,
 }
 
@@ -27,11 +31,26 @@ impl Hec {
     /// One that is not listening yet.
     pub(crate) fn down(ack: AckMode) -> Self {
         let ledger = Arc::new(HecLedger::new(1 << 24, 10_000));
-        Self { ledger, port: Port::free(), ack, indexes: Vec::new(), running: None }
+        Self {
+            ledger,
+            port: Port::free(),
+            ack,
+            base: HecConfig::default(),
+            tokens: Vec::new(),
+            indexes: Vec::new(),
+            running: None,
+        }
     }
 
     pub(crate) fn up(ack: AckMode) -> Self {
         let mut hec = Self::down(ack);
+        hec.start();
+        hec
+    }
+
+    /// One that acknowledges after 50 to 300 ms and is otherwise as `base` says.
+    pub(crate) fn with(base: HecConfig) -> Self {
+        let mut hec = Self { base, ..Self::down(usual_ack()) };
         hec.start();
         hec
     }
@@ -41,18 +60,25 @@ impl Hec {
         Self::up(usual_ack())
     }
 
+    /// The tokens it knows after its next start.
+    pub(crate) fn tokens(&mut self, tokens: Vec<HecToken>) {
+        self.tokens = tokens;
+    }
+
+    /// Changes what it will be after its next start.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut HecConfig)) {
+        change(&mut self.base);
+    }
+
     pub(crate) fn start(&mut self) {
         let token = HecToken {
             value: Secret::new(TOKEN.to_owned()),
             indexes: self.indexes.clone(),
             ..HecToken::default()
         };
-        let config = HecConfig {
-            listen: self.port.address(),
-            tokens: vec![token],
-            ack: self.ack,
-            ..HecConfig::default()
-        };
+        let tokens = if self.tokens.is_empty() { vec![token] } else { self.tokens.clone() };
+        let config =
+            HecConfig { listen: self.port.address(), tokens, ack: self.ack, ..self.base.clone() };
         let server = HecServer::bind(config, Arc::clone(&self.ledger)).unwrap();
         let (handle, stop) = (server.handle(), CancellationToken::new());
         let mut tasks = JoinSet::new();

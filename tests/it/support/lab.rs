@@ -29,13 +29,28 @@ pub(crate) const TOKEN: &str = "7c3b1f9e-hec-t0ken-a51d";
 pub(crate) struct Destination {
     name: &'static str,
     endpoint: SocketAddr,
+    scheme: &'static str,
+    /// The line that says where the token is.
+    token: &'static str,
     extra: &'static str,
 }
 
 impl Destination {
     /// `extra` are further keys of the destination, and tables below it.
     pub(crate) const fn new(name: &'static str, endpoint: SocketAddr, extra: &'static str) -> Self {
-        Self { name, endpoint, extra }
+        Self { name, endpoint, scheme: "http", token: "", extra }
+    }
+
+    /// The collector speaks TLS.
+    pub(crate) const fn over_tls(mut self) -> Self {
+        self.scheme = "https";
+        self
+    }
+
+    /// The token is where this line says, and not in the configuration.
+    pub(crate) const fn with_token(mut self, line: &'static str) -> Self {
+        self.token = line;
+        self
     }
 }
 
@@ -157,11 +172,13 @@ impl Lab {
             self.ingest_extra,
             self.wal_extra,
         );
-        for Destination { name, endpoint, extra } in &self.destinations {
+        for Destination { name, endpoint, scheme, token, extra } in &self.destinations {
+            let inline = format!("token = \"{TOKEN}\"");
+            let token = if token.is_empty() { &*inline } else { token };
             write!(
                 text,
-                "[[destination]]\nname = \"{name}\"\nendpoints = [\"http://{endpoint}\"]\n\
-                 token = \"{TOKEN}\"\nretry_initial = \"20ms\"\nretry_max = \"500ms\"\n{extra}\n"
+                "[[destination]]\nname = \"{name}\"\nendpoints = [\"{scheme}://{endpoint}\"]\n\
+                 {token}\nretry_initial = \"20ms\"\nretry_max = \"500ms\"\n{extra}\n"
             )
             .unwrap();
         }

@@ -3,6 +3,7 @@
 mod hec;
 mod http;
 mod lab;
+mod pki;
 mod port;
 mod process;
 mod shim;
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub(crate) use hec::{Hec, usual_ack};
 pub(crate) use http::{Answer, Client, Frame, get};
 pub(crate) use lab::{Destination, Lab, PASSWORD, TOKEN, USER, number};
+pub(crate) use pki::{Authority, Pair, private};
 pub(crate) use port::Port;
 pub(crate) use process::{Process, command};
 pub(crate) use shim::Shim;

@@ -9,8 +9,11 @@ use super::*;
 use crate::simulate::ledger::Counts;
 use crate::types::Secret;
 
+mod balancers;
 mod core;
+mod every_fault;
 mod faults;
+mod tls;
 
 const CHANNEL: &str = "0bd84bbd-d4a1-4b1a-b9f1-ee1c6a5b2b8a";
 const OTHER_CHANNEL: &str = "1bd84bbd-d4a1-4b1a-b9f1-ee1c6a5b2b8a";

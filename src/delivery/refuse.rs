@@ -14,9 +14,22 @@
 //! first: others that were sent after that refusal, and were taken before the event was sent
 //! alone. (What was on its way at the time proves nothing: the fault may have begun in between.
 //! The simulation found this.) Or it had taken those before the event in the same body. Until
-//! then the event is a suspect, and waits. A collector that refuses [`SYSTEMATIC`] times
-//! in a row and takes nothing in between is held; it is then probed with what was refused least,
-//! so that one batch it takes is found if there is one.
+//! then the event is a suspect, and waits.
+//!
+//! A collector is *held* when it refuses [`SYSTEMATIC`] times in a row and takes nothing in
+//! between. It is then probed with what was refused least, so that one batch it takes is found if
+//! there is one. Two things do not count: a refusal that comes with something taken, and the
+//! refusal of an event alone for which there is proof: that is what was expected, and says nothing
+//! about the collector. So a burst of bad events, however long, ends in the dead letters once
+//! something behind it is taken, and a fault of the collector, which lets nothing through, never
+//! does: no event that it refused first can get proof while it lasts.
+//!
+//! Proof outlives a restart where it is about the event, that is, where those before it in the
+//! same body were taken, or where its dead letter was due ([`Fate::Refused`]): after the restart
+//! there may be nothing else to be taken. Where others were only taken *later*, it does not: a
+//! restart is when the configuration changes.
+//!
+//! [`Fate::Refused`]: crate::record::Fate::Refused
 
 use std::time::Duration;
 
@@ -33,7 +46,12 @@ use super::{
 const SYSTEMATIC: u32 = 10;
 
 /// The count of refusals after which something was taken, if anything ever was.
-const ALWAYS: u64 = 1;
+pub(super) const ALWAYS: u64 = 1;
+
+/// The count of refusals after which every collector counts as one that takes others: for an event
+/// that the last process knew to be refused for its own sake. In this process nothing need be
+/// taken first, and perhaps there is nothing else to take.
+pub(super) const PROVEN: u64 = 0;
 
 /// A batch with this many bad events is cut in half besides: the rest of it would otherwise be
 /// sent as many times as there are bad ones.
@@ -68,7 +86,7 @@ impl Delivery {
             self.doubt(channel);
         }
         if taken == Taken::Nothing {
-            if self.refuses_everything(now, endpoint, id, &reason) {
+            if !proof && self.refuses_everything(now, endpoint, id, &reason) {
                 return;
             }
         } else {
@@ -105,7 +123,7 @@ impl Delivery {
         self.marks += 1;
         if events >= 2 {
             self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, self.marks);
-        } else if !self.refuses_everything(now, endpoint, id, &reason) {
+        } else if proof || !self.refuses_everything(now, endpoint, id, &reason) {
             self.refused_alone(now, endpoint, id, proof, reason);
         }
     }
@@ -199,6 +217,7 @@ impl Delivery {
         self.actions.push_back(Action::Release(id));
         if proof || self.config.believe_refusals {
             batch.stage = Stage::Burying;
+            self.changed = true;
             let range = batch.range;
             self.actions.push_back(Action::DeadLetter { batch: id, range, endpoint, reason });
         } else {

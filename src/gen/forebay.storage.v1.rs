@@ -268,6 +268,9 @@ pub enum Fate {
     InFlight = 1,
     Acknowledged = 2,
     DeadLettered = 3,
+    /// One event, refused for its own sake, and not yet in the dead letters. To be sent again, alone;
+    /// who does not know this value takes it for FATE_UNSPECIFIED, which is safe.
+    Refused = 4,
 }
 impl Fate {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -280,6 +283,7 @@ impl Fate {
             Self::InFlight => "FATE_IN_FLIGHT",
             Self::Acknowledged => "FATE_ACKNOWLEDGED",
             Self::DeadLettered => "FATE_DEAD_LETTERED",
+            Self::Refused => "FATE_REFUSED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -289,6 +293,7 @@ impl Fate {
             "FATE_IN_FLIGHT" => Some(Self::InFlight),
             "FATE_ACKNOWLEDGED" => Some(Self::Acknowledged),
             "FATE_DEAD_LETTERED" => Some(Self::DeadLettered),
+            "FATE_REFUSED" => Some(Self::Refused),
             _ => None,
         }
     }

@@ -85,6 +85,9 @@ pub enum Fate {
     Acknowledged,
     /// It is in the dead letters.
     DeadLettered,
+    /// One event, refused for its own sake by a collector that takes others, and not yet in the
+    /// dead letters. It is sent again, alone; when it is refused then, that needs no more proof.
+    Refused,
 }
 
 impl Ahead {
@@ -110,6 +113,7 @@ impl Ahead {
             }
             Fate::Acknowledged => storage::Fate::Acknowledged,
             Fate::DeadLettered => storage::Fate::DeadLettered,
+            Fate::Refused => storage::Fate::Refused,
         };
         wire.set_fate(fate);
         wire
@@ -120,6 +124,7 @@ impl Ahead {
             storage::Fate::Unspecified => Fate::Unsent,
             storage::Fate::Acknowledged => Fate::Acknowledged,
             storage::Fate::DeadLettered => Fate::DeadLettered,
+            storage::Fate::Refused => Fate::Refused,
             // Without a whole channel there is nobody to ask.
             storage::Fate::InFlight => {
                 wire.channel.as_slice().try_into().map_or(Fate::Unsent, |bytes| Fate::InFlight {
@@ -233,6 +238,7 @@ mod tests {
                 ahead(9, 11, Fate::InFlight { endpoint: 1, channel, ack: AckId::new(40) }),
                 ahead(11, 12, Fate::Acknowledged),
                 ahead(12, 13, Fate::DeadLettered),
+                ahead(13, 14, Fate::Refused),
             ],
             endpoints: vec!["https://a:8088".to_owned(), "https://b:8088".to_owned()],
         }
@@ -259,7 +265,7 @@ mod tests {
         let known = |checkpoint: &Checkpoint, end| {
             checkpoint.known_ahead(Position::new(Offset::new(end), 3)).count()
         };
-        assert_eq!(known(&checkpoint(), 99), 4);
+        assert_eq!(known(&checkpoint(), 99), 5);
         assert_eq!(known(&checkpoint(), 11), 2, "the log ends there");
         let moved = Checkpoint { position: Position::at(Offset::new(7)), ..checkpoint() };
         assert_eq!(known(&moved, 99), 0);

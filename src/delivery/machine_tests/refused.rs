@@ -154,14 +154,42 @@ fn a_collector_that_refuses_everything_is_held_and_nothing_is_dead_lettered() {
     assert_eq!(rig.settled(), 0);
     let EndpointState::Held { reason, .. } = rig.state() else { panic!("not held") };
     assert!(reason.to_string().contains("refuses whatever it is given"), "{reason}");
-    let held = rig.notes.iter().filter(|note| matches!(note, Note::Held { .. })).count();
-    assert_eq!(held, 1, "the operator is told once");
+    assert_eq!(held(&rig), 1, "the operator is told once");
     assert!(rig.machine.status().batches_unsettled <= 2 * 12 + 3, "it is not cut to dust");
     // Somebody mends it.
     rig.pass(HOLD * 2);
     deliver(&mut rig, &[7]);
     assert_eq!(rig.buried, [7], "only what is refused now");
     assert_eq!(rig.settled(), 10 * BATCH);
+}
+
+fn held(rig: &Rig) -> usize {
+    rig.notes.iter().filter(|note| matches!(note, Note::Held { .. })).count()
+}
+
+#[test]
+fn a_burst_of_bad_events_does_not_hold_a_collector_that_takes_others() {
+    // The last of each batch. When all others are in, these are left, and are refused alone, one
+    // after the other, with nothing taken in between.
+    let mut rig = Rig::new(Config { window: count(40), ..config() });
+    rig.grow(30 * BATCH);
+    let poison: Vec<u64> = (0..30).map(|batch| batch * BATCH + 4).collect();
+    deliver(&mut rig, &poison);
+    rig.buried.sort_unstable();
+    assert_eq!((rig.buried.as_slice(), held(&rig)), (poison.as_slice(), 0));
+    assert_eq!(rig.settled(), 30 * BATCH);
+
+    // Thirty in a row, and others behind them as time goes on.
+    let mut rig = Rig::new(config());
+    let poison: Vec<u64> = (3..33).collect();
+    for _ in 0..20 {
+        rig.grow(2 * BATCH);
+        deliver(&mut rig, &poison);
+        rig.pass(HOLD);
+    }
+    rig.buried.sort_unstable();
+    assert_eq!((rig.buried.as_slice(), rig.state()), (poison.as_slice(), EndpointState::Up));
+    assert_eq!(rig.settled(), 40 * BATCH);
 }
 
 #[test]
@@ -288,7 +316,7 @@ fn a_dead_letter_that_is_not_durable_is_not_passed_and_a_stop_waits_for_it() {
     let fates = |rig: &Rig| -> Vec<Fate> {
         rig.commits.last().unwrap().1.window.iter().map(|ahead| ahead.fate).collect()
     };
-    assert_eq!(fates(&rig), [Fate::Unsent, Fate::Acknowledged], "the next start sends it again");
+    assert_eq!(fates(&rig), [Fate::Refused, Fate::Acknowledged], "the next start sends it again");
     rig.tell(Event::Stop);
     assert!(!rig.machine.stopped());
     rig.tell(Event::DeadLettered(alone.batch));

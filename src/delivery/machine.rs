@@ -450,16 +450,17 @@ impl Delivery {
     }
 
     /// Whether the window takes another batch. While an event at its front is refused, it waits for
-    /// proof that others are taken: those may have to be read first.
+    /// proof that others are taken: those may have to be read first. While the last process's
+    /// channels are asked, its batches must not keep new ones waiting: what that process was told
+    /// and did not write down, nobody is told again, and the front waits to the end of the recall.
     fn has_room(&self) -> bool {
         let window = self.config.window.get();
         let refused = self.queue.first().is_some_and(|(refused, _, _)| *refused > 0);
-        if self.waiting.is_empty() && !refused {
+        if self.waiting.is_empty() && !refused && self.recall_until.is_none() {
             return self.window.len() < window;
         }
-        let settled = |batch: &Batch| matches!(batch.stage, Stage::Settled(_));
         self.window.len() < window.saturating_mul(GROWTH + 2)
-            && self.window.iter().filter(|(_, batch)| !settled(batch)).count() < window
+            && self.unsettled_and_not_old() < window
     }
 
     fn may_read(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::record::{Ahead, Checkpoint, Fate};
 use crate::types::{BatchId, Offset, Position};
 
 use super::channel::Channel;
+use super::refuse::{ALWAYS, PROVEN};
 use super::window::{Batch, Settled, Stage};
 use super::{Acknowledgement, Delivery, EndpointId, ResendReason};
 
@@ -24,7 +25,7 @@ impl Delivery {
         for ahead in checkpoint.known_ahead(everywhere) {
             let id = self.window.allocate();
             let stage = match ahead.fate {
-                Fate::Unsent => Stage::Faded,
+                Fate::Unsent | Fate::Refused => Stage::Faded,
                 Fate::Acknowledged => Stage::Settled(Settled::Acknowledged),
                 Fate::DeadLettered => Stage::Settled(Settled::DeadLettered),
                 Fate::InFlight { endpoint, channel, ack } => {
@@ -46,6 +47,7 @@ impl Delivery {
             let stage =
                 if ahead.events == 0 { Stage::Settled(Settled::Acknowledged) } else { stage };
             self.read_to(ahead.range.end, self.messages_read + ahead.messages);
+            let guilty = ahead.fate == Fate::Refused;
             self.window.insert(
                 id,
                 Batch {
@@ -55,9 +57,9 @@ impl Delivery {
                     events: ahead.events,
                     received: ahead.received,
                     stage,
-                    refused: 0,
+                    refused: u32::from(guilty),
                     plain: false,
-                    suspect: None,
+                    suspect: guilty.then_some(PROVEN),
                     refusal: None,
                 },
             );
@@ -103,9 +105,27 @@ impl Delivery {
         }
     }
 
+    /// How many batches are unsettled, without those that wait for the last process's channels.
+    pub(super) fn unsettled_and_not_old(&self) -> usize {
+        let old = |channel| self.channels.get(&channel).is_some_and(|entry| entry.inherited);
+        let counts = |batch: &Batch| match batch.stage {
+            Stage::Settled(_) => false,
+            Stage::Unacked { channel, .. } => !old(channel),
+            Stage::Ready
+            | Stage::Faded
+            | Stage::Fetching
+            | Stage::Posting(_)
+            | Stage::Splitting { .. }
+            | Stage::Suspect { .. }
+            | Stage::Burying
+            | Stage::Unburied { .. } => true,
+        };
+        self.window.iter().filter(|(_, batch)| counts(batch)).count()
+    }
+
     /// What the next process should know about the messages beyond the cursor.
     pub(super) fn window_to_save(&self) -> Vec<Ahead> {
-        let fate = |stage| match stage {
+        let fate = |batch: &Batch| match batch.stage {
             Stage::Settled(Settled::Acknowledged) => Fate::Acknowledged,
             Stage::Settled(Settled::DeadLettered) => Fate::DeadLettered,
             Stage::Unacked { channel, ack, .. } => {
@@ -116,14 +136,25 @@ impl Delivery {
                     ack,
                 })
             }
+            Stage::Burying | Stage::Unburied { .. } => Fate::Refused,
+            // Refused in a body of which others were taken. What has no more against it than that
+            // others were taken later is a suspect for this process only: the next may have
+            // another configuration.
+            Stage::Suspect { .. }
+            | Stage::Ready
+            | Stage::Faded
+            | Stage::Fetching
+            | Stage::Posting(_)
+                if batch.suspect.is_some_and(|first| first <= ALWAYS) =>
+            {
+                Fate::Refused
+            }
             Stage::Ready
             | Stage::Faded
             | Stage::Fetching
             | Stage::Posting(_)
             | Stage::Splitting { .. }
-            | Stage::Suspect { .. }
-            | Stage::Burying
-            | Stage::Unburied { .. } => Fate::Unsent,
+            | Stage::Suspect { .. } => Fate::Unsent,
         };
         let mut window: Vec<Ahead> = self
             .window
@@ -134,7 +165,7 @@ impl Delivery {
                 filtered: batch.filtered,
                 events: batch.events,
                 received: batch.received,
-                fate: fate(batch.stage),
+                fate: fate(batch),
             })
             .collect();
         // What nothing is known of behind the last that something is known of is read anew.

@@ -81,6 +81,34 @@ fn new_frames_do_not_wait_for_old_channels() {
     assert_eq!(sent, [0..BATCH, 4 * BATCH..5 * BATCH]);
 }
 
+/// What the last process was told and did not write down, nobody is told again: a window full of
+/// that would deliver nothing until the recall ends.
+#[test]
+fn a_window_full_of_old_batches_does_not_stop_new_ones() {
+    let (checkpoint, _) = killed();
+    let window = checkpoint.window.len();
+    let mut rig = Rig::from(Config { window: count(window), ..config() }, &checkpoint);
+    rig.grow(10 * BATCH);
+    let (mut indexed, mut ids) = (0, std::collections::BTreeMap::new());
+    let end = rig.now + RECALL * 3 / 4;
+    while rig.now < end {
+        for sent in rig.sends() {
+            let id = ids.entry(sent.channel).or_insert(0);
+            rig.accepted(sent, *id);
+            *id += 1;
+            indexed += 1;
+        }
+        for (channel, asked) in rig.polls() {
+            rig.answered(channel, if ids.contains_key(&channel) { &asked } else { &[] });
+        }
+        rig.pass(100 * MS);
+    }
+    assert_eq!(indexed, 1 + 10, "the first of the old ones, and all the new");
+    assert_eq!(rig.settled(), BATCH, "the others may be acknowledged yet");
+    let status = rig.machine.status();
+    assert_eq!((status.batches_unsettled, status.batches_unacknowledged), (3 + 10, 3));
+}
+
 #[test]
 fn a_window_of_another_position_says_nothing() {
     let (checkpoint, _) = killed();
@@ -142,6 +170,51 @@ fn what_is_settled_beyond_the_cursor_is_not_sent_again() {
     assert_eq!(unsent.first().map(|ahead| super::rig::offsets(ahead.range)), Some(0..BATCH));
     let next = Delivery::new(Config { window: count(20), ..config() }, &checkpoint, 5);
     assert_eq!(next.status().batches_unsettled, checkpoint.window.len());
+}
+
+/// A process whose dead letters are full is killed, and there is nothing but refused events left:
+/// nothing else that could be taken, to tell them from a collector that takes nothing.
+#[test]
+fn what_was_refused_for_its_own_sake_needs_no_new_proof_after_a_restart() {
+    let mut rig = Rig::new(one_lane());
+    rig.full = true;
+    rig.grow(BATCH);
+    let sent = rig.send();
+    rig.posted(sent, refused(Some(3), Some(0)));
+    let alone = rig.send();
+    rig.posted(alone, refused(Some(0), None));
+    let rest = rig.send();
+    rig.accepted(rest, 1);
+    let (channel, ids) = rig.poll();
+    rig.answered(channel, &ids);
+    rig.pass(Duration::from_secs(1));
+    let checkpoint = rig.commits.last().unwrap().1.clone();
+    assert_eq!(fates(&checkpoint), [Fate::Refused, Fate::Acknowledged]);
+    let mut rig = Rig::from(one_lane(), &checkpoint);
+    rig.tell(Event::Tick);
+    let again = rig.send();
+    assert_eq!(super::rig::offsets(rig.ranges[&again.batch]), 3..4, "perhaps it is taken now");
+    rig.posted(again, refused(Some(0), None));
+    assert_eq!((rig.buried.as_slice(), rig.settled()), (&[3][..], BATCH));
+}
+
+/// The other side: where others were only taken later, proof has to be found anew. The next
+/// process may have another configuration.
+#[test]
+fn what_is_only_suspected_has_to_wait_for_proof_after_a_restart() {
+    let mut rig = Rig::new(one_lane());
+    rig.grow(2 * BATCH);
+    let first = rig.send();
+    rig.posted(first, refused(Some(0), None));
+    let other = rig.send();
+    rig.accepted(other, 0);
+    let behind = rig.send();
+    rig.accepted(behind, 1);
+    let alone = rig.send();
+    assert_eq!(super::rig::offsets(rig.ranges[&alone.batch]), 0..1);
+    let checkpoint = rig.machine.checkpoint();
+    let in_flight = Fate::InFlight { endpoint: 0, channel: behind.channel, ack: AckId::new(1) };
+    assert_eq!(fates(&checkpoint), [Fate::Unsent, in_flight]);
 }
 
 #[test]

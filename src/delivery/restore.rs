@@ -13,7 +13,7 @@ use crate::record::{Ahead, Checkpoint, Fate};
 use crate::types::{BatchId, Offset, Position};
 
 use super::channel::Channel;
-use super::refuse::{ALWAYS, PROVEN};
+use super::refuse::{ALWAYS, GROWTH, PROVEN};
 use super::window::{Batch, Settled, Stage};
 use super::{Acknowledgement, Delivery, EndpointId, ResendReason};
 
@@ -22,6 +22,10 @@ impl Delivery {
     /// indexes into this destination's.
     pub(super) fn restore(&mut self, checkpoint: &Checkpoint) {
         let everywhere = Position::at(Offset::new(u64::MAX));
+        // A process that is killed before each recall ends, again and again, would hand on more
+        // and more until there is no room. What a window so long is about is sent again at once.
+        let most = self.config.window.get().saturating_mul(GROWTH);
+        let crowded = checkpoint.window.len() >= most;
         for ahead in checkpoint.known_ahead(everywhere) {
             let id = self.window.allocate();
             let stage = match ahead.fate {
@@ -36,7 +40,7 @@ impl Delivery {
                         .channels
                         .entry(channel)
                         .or_insert_with(|| Channel::inherited(endpoint));
-                    if known && asks && entry.endpoint == endpoint {
+                    if known && asks && !crowded && entry.endpoint == endpoint {
                         entry.outstanding.insert(ack, id);
                         Stage::Unacked { channel, ack, since: Duration::ZERO }
                     } else {

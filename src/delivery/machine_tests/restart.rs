@@ -137,6 +137,19 @@ fn an_endpoint_that_is_gone_and_acknowledgement_that_is_off_mean_sending_again()
     }
 }
 
+/// Killed before each recall ends, a destination would never deliver anything.
+#[test]
+fn a_window_that_has_grown_too_long_is_sent_again_at_once() {
+    let (checkpoint, _) = killed();
+    assert_eq!(checkpoint.window.len(), 4);
+    let mut rig = Rig::from(Config { window: count(1), ..one_lane() }, &checkpoint);
+    rig.tell(Event::Tick);
+    assert_eq!(rig.polls(), []);
+    let status = rig.machine.status();
+    assert_eq!((status.batches_unsettled, status.batches_unacknowledged), (4, 0));
+    assert_eq!(rig.sends().len(), 1);
+}
+
 #[test]
 fn what_is_settled_beyond_the_cursor_is_not_sent_again() {
     let mut rig = Rig::new(config());

@@ -8,6 +8,12 @@ use crate::support::{Frame, Hec, Lab, SOON, eventually, measured, number, usual_
 const SEGMENTS: &str = "segment_size = \"1MiB\"\nretention = \"0s\"\n";
 const BATCHES: &str = "window = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
 
+/// The same, and old channels are asked for two seconds, or not at all.
+const ASKING: &str =
+    "recall = \"2s\"\nwindow = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
+const NOT_ASKING: &str =
+    "recall = \"0s\"\nwindow = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
+
 const KILLS: u64 = 25;
 
 /// The heart of it: SIGKILL under load, 25 times, and 5 times more while it starts, and every
@@ -16,18 +22,18 @@ const KILLS: u64 = 25;
 #[tokio::test]
 async fn killed_25_times_under_load_and_nothing_is_lost() {
     // The collector acknowledges within 300 ms: what it has not in two seconds, it never will.
-    killed(KILLS, "2s").await;
+    killed(KILLS, ASKING).await;
 }
 
 /// The same without the old channels, as a measure of what it saves to ask them.
 #[tokio::test]
 async fn killed_10_times_without_asking_old_channels_and_nothing_is_lost() {
-    killed(10, "0s").await;
+    killed(10, NOT_ASKING).await;
 }
 
-async fn killed(kills: u64, recall: &str) {
+async fn killed(kills: u64, settings: &'static str) {
     let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, &format!("recall = \"{recall}\"\n{BATCHES}")).wal(SEGMENTS);
+    let mut lab = Lab::with(&hec, settings).wal(SEGMENTS);
     let mut chance = fastrand::Rng::new();
     let sending = lab.send(|config| {
         config.connections = number(8);

@@ -1,5 +1,6 @@
 //! What the log takes: synced appends by the number of producers that wait for their answer, and
-//! a scan. The figure beside it is the disk's own: a 13 KB append with its fdatasync.
+//! a scan. The figures beside it are the disk's own, a 13 KB append with its fdatasync, and those of
+//! a bare committer: the least that one thread on RocksDB has to do for the same promise.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to say")]
 
 use std::io::Write as _;
@@ -12,7 +13,9 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::logplex::Profile;
 use forebay::types::{ByteSize, Offset, UnixMicros};
-use forebay::wal::{Config, NewFrame, Wal};
+use forebay::wal::{self, Config, NewFrame, Wal};
+use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// Bytes of a frame: the mean of the record sizes that `docs/benchmarks.md` compares with.
@@ -27,6 +30,10 @@ fn config(dir: &Path) -> Config {
         retention: Duration::ZERO,
         dedupe_window: Duration::from_hours(24),
         dedupe_memory: ByteSize::mib(64),
+        when_full: wal::WhenFull::default(),
+        durability: wal::Durability::default(),
+        storage: wal::Storage::default(),
+        on_damage: wal::OnDamage::default(),
     }
 }
 
@@ -82,6 +89,75 @@ async fn producers(wal: &Wal, producers: u64, frames: u64, first: u64, body: &By
     }
 }
 
+/// A record that waits for the committer.
+type Waiting = (Bytes, oneshot::Sender<()>);
+
+/// RocksDB with the options that matter here, and nothing else: one family, keys that ascend, one
+/// thread that takes what waits, up to 4 MiB, writes it in one synced batch, and answers.
+fn committer(dir: &Path) -> (crossbeam_channel::Sender<Waiting>, std::thread::JoinHandle<()>) {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(16 << 20);
+    options.set_max_write_buffer_number(8);
+    options.set_level_zero_file_num_compaction_trigger(1);
+    options.set_level_zero_slowdown_writes_trigger(1 << 20);
+    options.set_level_zero_stop_writes_trigger(1 << 20);
+    options.set_soft_pending_compaction_bytes_limit(0);
+    options.set_hard_pending_compaction_bytes_limit(0);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_max_background_jobs(2);
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    let db = DB::open(&options, dir.join("bare")).unwrap();
+    let (sender, waiting) = crossbeam_channel::bounded::<Waiting>(16 * 1024);
+    let thread = std::thread::spawn(move || {
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        let mut next = 0_u64;
+        while let Ok(first) = waiting.recv() {
+            let (mut batch, mut answers, mut bytes) = (WriteBatch::default(), Vec::new(), 0);
+            let mut taken = Some(first);
+            while let Some((record, answer)) = taken {
+                batch.put(next.to_be_bytes(), &record);
+                next += 1;
+                bytes += record.len();
+                answers.push(answer);
+                taken = if bytes < 4 << 20 { waiting.try_recv().ok() } else { None };
+            }
+            db.write_opt(batch, &synced).unwrap();
+            for answer in answers {
+                answer.send(()).unwrap();
+            }
+        }
+    });
+    (sender, thread)
+}
+
+async fn bare_producers(
+    committer: &crossbeam_channel::Sender<Waiting>,
+    producers: u64,
+    frames: u64,
+    body: &Bytes,
+) {
+    let mut tasks = JoinSet::new();
+    for producer in 0..producers {
+        let (committer, body) = (committer.clone(), body.clone());
+        tasks.spawn(async move {
+            let mut id = producer;
+            while id < frames {
+                let (answer, answered) = oneshot::channel();
+                committer.try_send((body.clone(), answer)).unwrap();
+                answered.await.unwrap();
+                id += producers;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 fn append(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -110,6 +186,16 @@ fn append(c: &mut Criterion) {
             });
         });
         wal.close();
+        let (committer, thread) = committer(dir.path());
+        group.bench_function(format!("bare committer/{count} producers"), |b| {
+            b.iter_custom(|frames| {
+                let started = Instant::now();
+                runtime.block_on(bare_producers(&committer, count, frames, &body));
+                started.elapsed()
+            });
+        });
+        drop(committer);
+        thread.join().unwrap();
     }
     group.finish();
 }

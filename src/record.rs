@@ -216,7 +216,8 @@ fn seal(value: &mut [u8], crc: u32) {
     }
 }
 
-fn checked(value: &[u8]) -> Result<&[u8], ValueError> {
+/// What is in a value's envelope, once format and crc are found right.
+pub(crate) fn checked(value: &[u8]) -> Result<&[u8], ValueError> {
     let Some((&[format, a, b, c, d], content)) = value.split_first_chunk::<HEADER>() else {
         return Err(ValueError::Short(value.len()));
     };

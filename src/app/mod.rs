@@ -16,6 +16,8 @@
 //! once, which is safe because a crash is safe.
 
 mod exit;
+pub mod manager;
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,14 +28,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Phase, View};
+use crate::admin::{Admin, Listen, Phase, View};
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::sink::{Ended, Sink, SinkError, SinkHandle};
-use crate::telemetry::{Metrics, UPKEEP_EVERY};
-use crate::wal::{OpenError, Wal};
+use crate::telemetry::{self, Metrics, UPKEEP_EVERY};
+use crate::wal::{Durability, OpenError, Storage, Wal};
 
 pub use exit::Exit;
+pub use reload::{Hook, Reloader};
 
 /// How long destinations may wait for what is in flight.
 const DELIVERY_GRACE: Duration = Duration::from_secs(5);
@@ -44,6 +47,9 @@ const INGEST_GRACE: Duration = Duration::from_secs(1);
 /// How often segments are looked at, and how often when space is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const SWEEP_EVERY_WHEN_SHORT: Duration = Duration::from_secs(1);
+
+/// How often orphaned cursors are told of again.
+const WARN_EVERY: Duration = Duration::from_hours(1);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +66,13 @@ pub enum StartError {
         /// `ingest` or `admin`.
         what: &'static str,
         /// Where.
-        address: SocketAddr,
+        address: String,
         /// Why.
         source: io::Error,
     },
+    /// It does not end: a disk or RocksDB that hangs.
+    #[error("the log has not opened within an hour")]
+    Endless,
     /// A thread of the start died.
     #[error("bug: the start panicked: {0}")]
     Panic(#[from] JoinError),
@@ -74,7 +83,7 @@ impl StartError {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Log(_) => Exit::Storage,
+            Self::Log(_) | Self::Endless => Exit::Storage,
             Self::Sink(SinkError::Mapping { .. } | SinkError::Client { .. })
             | Self::Listen { .. } => Exit::Configuration,
             Self::Sink(_) => Exit::Storage,
@@ -93,6 +102,7 @@ pub struct Relay {
     admin: Admin,
     view: View,
     phase: watch::Sender<Phase>,
+    reloader: Arc<Reloader>,
 }
 
 /// What ends first.
@@ -109,7 +119,11 @@ impl Relay {
     /// When a part cannot be had; nothing has been accepted then.
     pub async fn open(config: Config, metrics: Option<Metrics>) -> Result<Self, StartError> {
         let wal_config = config.wal;
-        let (wal, report) = tokio::task::spawn_blocking(|| Wal::open(wal_config)).await??;
+        let opening = tokio::task::spawn_blocking(|| Wal::open(wal_config));
+        let (wal, report) = tokio::select! {
+            opened = opening => opened??,
+            () = manager::extend_start() => return Err(StartError::Endless),
+        };
         tracing::info!(
             created = report.created,
             first = report.first.get(),
@@ -117,25 +131,56 @@ impl Relay {
             segments = report.segments,
             recounted = report.recounted,
             frame_ids = report.frame_ids,
+            torn = report.torn.len(),
+            given_up = report.given_up.len(),
+            durability = %wal.status().durability,
             took_ms = report.took.as_millis(),
             "the log is open"
         );
+        warn_of_weakness(&wal);
+        wal.configured(config.destinations.iter().map(|destination| destination.name.clone()));
+        warn_of_orphans(&wal);
         let mut sinks = Vec::with_capacity(config.destinations.len());
         for destination in config.destinations {
             sinks.push(Sink::open(destination, wal.clone()).await?);
         }
         let handles: Arc<[SinkHandle]> = sinks.iter().map(Sink::handle).collect();
-        warn_of_orphans(&wal, &handles);
+        let listen = |what, address: String| {
+            move |source: io::Error| StartError::Listen { what, address, source }
+        };
+        let (ack_deadline, address) = (config.ingest.ack_deadline, config.ingest.listen);
+        let ingest = Ingest::bind(config.ingest, wal.clone())
+            .map_err(listen("ingest", address.to_string()))?;
+        let mut reloader = Reloader::new(config.fixed);
+        let handle = ingest.handle();
+        reloader.hook(move |config| handle.reload(config.ingest.live.clone()));
+        reloader.hook(|config| {
+            telemetry::configured_filter(&config.log_level);
+        });
+        let names = Arc::clone(&handles);
+        reloader.hook(move |config| names_of_drains(config, &names));
+        let tokens = Arc::clone(&handles);
+        reloader.hook(move |_| tokens_of_collectors(&tokens));
         let (phase, phase_seen) = watch::channel(Phase::Ready);
-        let view = View { wal: wal.clone(), sinks: handles, phase: phase_seen, metrics };
-        let listen =
-            |what, address| move |source: io::Error| StartError::Listen { what, address, source };
+        let view = View {
+            wal: wal.clone(),
+            ingest: ingest.handle(),
+            sinks: handles,
+            phase: phase_seen,
+            reload: reloader.status(),
+            metrics,
+        };
         let admin = Admin::bind(&config.admin, view.clone())
             .await
-            .map_err(listen("admin", config.admin.listen))?;
-        let (ack_deadline, address) = (config.ingest.ack_deadline, config.ingest.listen);
-        let ingest = Ingest::bind(config.ingest, wal.clone()).map_err(listen("ingest", address))?;
-        Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase })
+            .map_err(listen("admin", config.admin.listen.to_string()))?;
+        let reloader = Arc::new(reloader);
+        Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader })
+    }
+
+    /// Takes new settings while the relay runs.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 
     /// Where frames are taken.
@@ -145,11 +190,9 @@ impl Relay {
     }
 
     /// Where admin listens.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+    #[must_use]
+    pub const fn admin_listen(&self) -> &Listen {
+        self.admin.listen()
     }
 
     /// What can be looked at while the relay runs.
@@ -160,7 +203,7 @@ impl Relay {
 
     /// Runs until told to stop, or until a part fails.
     pub async fn run(self, stop: CancellationToken) -> Exit {
-        let Self { wal, ingest, ack_deadline, sinks, admin, view, phase } = self;
+        let Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader: _ } = self;
         let (stop_parts, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let mut parts = JoinSet::new();
         let mut admin_task = JoinSet::new();
@@ -185,6 +228,8 @@ impl Relay {
         let mut background = JoinSet::new();
         background.spawn(sweeper);
         background.spawn(upkeep);
+        let (handle, stopping) = (view.ingest.clone(), stop_parts.clone());
+        background.spawn(manager::feed_watchdog(handle, wal.clone(), stopping));
 
         let early = tokio::select! {
             () = stop.cancelled() => None,
@@ -272,22 +317,49 @@ async fn finish(parts: &mut JoinSet<Part>, mut left: usize, limit: Duration) -> 
     exit
 }
 
-/// Checkpoints of destinations that are no longer configured keep their messages.
-fn warn_of_orphans(wal: &Wal, sinks: &[SinkHandle]) {
-    for (name, checkpoint) in wal.checkpoints().into_iter().flatten() {
-        if sinks.iter().all(|sink| *sink.name() != name) {
-            tracing::warn!(
-                destination = %name,
-                position = %checkpoint.position,
-                "this destination is not configured any more, but its cursor still keeps all \
-                 messages from its position on"
-            );
+/// Has every destination read its token again.
+fn tokens_of_collectors(sinks: &[SinkHandle]) {
+    for sink in sinks {
+        let reload = sink.reload_token();
+        tracing::info!(destination = %sink.name(), ?reload, "the token was looked at again");
+    }
+}
+
+/// Gives every destination the names of the drains.
+fn names_of_drains(config: &Config, sinks: &[SinkHandle]) {
+    for sink in sinks {
+        if let Some(new) = config.destinations.iter().find(|new| new.name == *sink.name()) {
+            sink.set_drains(Arc::clone(&new.mapping.drains));
         }
+    }
+}
+
+/// Checkpoints of destinations that are no longer configured keep their messages.
+fn warn_of_orphans(wal: &Wal) {
+    for orphan in wal.orphans().into_iter().flatten() {
+        tracing::warn!(
+            destination = %orphan.name,
+            position = %orphan.checkpoint.position,
+            segments = orphan.segments,
+            bytes = orphan.bytes.get(),
+            messages = orphan.messages,
+            "this destination is not configured any more, but its cursor still keeps all \
+             messages from its position on"
+        );
+    }
+}
+
+/// Less than the default is an operator's choice, and is said at every start.
+fn warn_of_weakness(wal: &Wal) {
+    let status = wal.status();
+    if (status.storage, status.durability) != (Storage::Disk, Durability::Fsync) {
+        tracing::warn!(durability = %status.durability, "{}", status.promise);
     }
 }
 
 /// Drops segments when they may go.
 async fn sweep(wal: Wal, stop: CancellationToken) {
+    let mut warned = crate::clock::instant();
     loop {
         let short = wal.status().space_is_short;
         let wait = if short { SWEEP_EVERY_WHEN_SHORT } else { SWEEP_EVERY };
@@ -298,7 +370,17 @@ async fn sweep(wal: Wal, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let wal = wal.clone();
-        match tokio::task::spawn_blocking(move || wal.sweep()).await {
+        let warn = crate::clock::instant() - warned >= WARN_EVERY;
+        if warn {
+            warned = crate::clock::instant();
+        }
+        let swept = tokio::task::spawn_blocking(move || {
+            if warn {
+                warn_of_orphans(&wal);
+            }
+            wal.sweep()
+        });
+        match swept.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::error!(%error, "no segment could be dropped"),
             Err(error) => tracing::error!(%error, "bug: dropping segments has panicked"),

@@ -6,11 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::parse_duration;
 use crate::simulate::hec::{FaultKind, Poison, PoisonCode, share_of};
 use crate::telemetry::LogFormat;
 use crate::types::ByteSize;
+
+use super::drain::AddArgs;
+use super::manual::ManArgs;
+use super::status::{LogLevelArgs, ShowArgs};
+use super::top::TopArgs;
+use super::wal::WalCommand;
 
 /// Moves Heroku logs into Splunk without losing one.
 #[derive(Debug, Parser)]
@@ -30,6 +37,14 @@ pub(super) enum Command {
         /// The configuration.
         #[arg(short, long, env = "FOREBAY_CONFIG", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
+        /// Start although RocksDB's log is damaged or has lost files: keep every record that is
+        /// whole, and count what is missing as dropped.
+        #[arg(long)]
+        recover: bool,
+        /// Read every retained frame first, and pass over those that are damaged: count them as
+        /// dropped for every destination that has not got them.
+        #[arg(long)]
+        skip_damaged: bool,
     },
     /// Check a configuration and say all that is wrong with it. Exits with 0 when it is good, 78
     /// when it is not, and 1 when the probe finds that delivery will not work.
@@ -53,10 +68,46 @@ pub(super) enum Command {
     /// Play one end of the relay.
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    /// Show the state of the relay that runs.
+    Status(ShowArgs),
+    /// Watch the relay that runs, live.
+    Top(TopArgs),
+    /// What the log remembers of each destination.
+    #[command(subcommand)]
+    Cursor(CursorCommand),
+    /// Drains of Heroku apps.
+    #[command(subcommand)]
+    Drain(DrainCommand),
+    /// Look at the log: what is in it, whether it is whole; take frames out of it.
+    #[command(subcommand)]
+    Wal(WalCommand),
+    /// Show which log lines the relay that runs writes, or change it.
+    LogLevel(LogLevelArgs),
+    /// Print a script that completes forebay's commands in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man(ManArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CursorCommand {
+    /// List them, with those of destinations that are no longer configured.
+    List(ShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DrainCommand {
+    /// List the drains that the relay knows by name.
+    List(ShowArgs),
+    /// Make a password for a drain, and print the `heroku drains:add` line for it.
+    Add(AddArgs),
 }
 
 /// Where the package installs the configuration.
-const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/forebay/forebay.toml";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SimulateCommand {
@@ -187,6 +238,13 @@ pub(super) struct LogplexArgs {
     /// Drain tokens.
     #[arg(long, default_value = "1", value_name = "N")]
     pub(super) drains: NonZeroU32,
+    /// Send the frames of this file, made by `forebay wal export --format frames`, with their own
+    /// drain tokens and frame ids; once, and in the file's order with --connections 1.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["messages", "bytes", "drains", "rate"])]
+    pub(super) from: Option<PathBuf>,
+    /// Give the frames of the file new ids: a relay that has stored them takes them again.
+    #[arg(long, requires = "from")]
+    pub(super) new_ids: bool,
     /// Write what was sent and answered to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,

@@ -65,8 +65,8 @@ async fn run(args: DemoArgs, stop: CancellationToken) -> Result<Exit, String> {
     let relay =
         Relay::open(config.config, Some(metrics)).await.map_err(|error| error.to_string())?;
     let (ingest, view) = (relay.ingest_addr(), relay.view());
-    let admin = relay.admin_addr().map_err(|error| error.to_string())?;
-    introduce(&ingest.to_string(), &admin.to_string(), &hec.local_addr().to_string());
+    let admin = relay.admin_listen().to_string();
+    introduce(&ingest.to_string(), &admin, &hec.local_addr().to_string());
 
     let sender = LogplexSender::new(
         LogplexConfig {

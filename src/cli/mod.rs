@@ -1,14 +1,21 @@
 //! The commands.
 
 mod args;
+mod client;
 mod demo;
+mod drain;
+mod human;
 mod limits;
+mod manual;
 mod output;
 mod probe;
 mod serve;
 mod signals;
 mod simulate;
 mod simulate_hec;
+mod status;
+mod top;
+mod wal;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -20,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 use crate::telemetry::{self, LogFormat};
+use crate::wal::OnDamage;
 
-use args::{Args, Command, SimulateCommand};
+use args::{Args, Command, CursorCommand, DrainCommand, SimulateCommand};
+use signals::Hangup;
 
 /// Runs the command that the arguments name.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
@@ -39,23 +48,34 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         return Exit::Usage;
     }
     match args.command {
-        Command::Serve { config } => serve::serve(&config),
+        Command::Serve { config, recover, skip_damaged } => {
+            serve::serve(&config, OnDamage { recover, skip_damaged })
+        }
         Command::Check { config, probe: false, .. } => serve::check(&config),
         Command::Check { config, probe: true, json, probe_wait } => {
             serve::probe(&config, json, probe_wait)
         }
-        Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
+        Command::Demo(args) => runtime(|stop, _| demo::demo(args, stop)),
         Command::Simulate(SimulateCommand::Hec(args)) => {
-            runtime(|stop| simulate_hec::hec(*args, stop))
+            runtime(|stop, _| simulate_hec::hec(*args, stop))
         }
         Command::Simulate(SimulateCommand::Logplex(args)) => {
-            runtime(|stop| simulate::logplex(args, stop))
+            runtime(|stop, _| simulate::logplex(args, stop))
         }
+        Command::Status(args) => runtime(|_, _| status::status(args)),
+        Command::Top(args) => runtime(|stop, _| top::top(args, stop)),
+        Command::Cursor(CursorCommand::List(args)) => runtime(|_, _| status::cursors(args)),
+        Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
+        Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
+        Command::Wal(command) => wal::run(command),
+        Command::LogLevel(args) => runtime(|_, _| status::log_level(args)),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man(args) => manual::man(&args),
     }
 }
 
 /// Runs a command until it ends by itself, or by a signal; a second signal ends it at once.
-fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken) -> F) -> Exit {
+fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken, Hangup) -> F) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,11 +83,11 @@ fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken) -> 
             return Exit::Bug;
         }
     };
-    let stop = CancellationToken::new();
+    let (stop, hangup) = (CancellationToken::new(), Hangup::default());
     let exit = runtime.block_on(async {
         tokio::select! {
-            exit = command(stop.clone()) => exit,
-            exit = signals::twice(stop) => exit,
+            exit = command(stop.clone(), Hangup::clone(&hangup)) => exit,
+            exit = signals::twice(stop, hangup) => exit,
         }
     });
     // What still runs has been told to end; a thread that waits for the disk must not hold up

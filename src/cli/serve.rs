@@ -1,19 +1,27 @@
 //! `forebay serve` and `forebay check`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Phase;
-use crate::app::{Exit, Relay};
-use crate::config::{Config, Loaded};
-use crate::telemetry::Metrics;
+use crate::admin::{Phase, Status, View};
+use crate::app::{Exit, Relay, Reloader, manager};
+use crate::config::{Config, ConfigErrors, Loaded};
+use crate::telemetry::{self, Metrics};
+use crate::wal::OnDamage;
 
+use super::signals::{self, Hangup};
 use super::{limits, output, runtime};
 
+fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
+    Config::load(path, &|name| std::env::var(name).ok())
+}
+
 fn load(path: &Path) -> Result<Config, Exit> {
-    match Config::load(path, &|name| std::env::var(name).ok()) {
+    match read(path) {
         Ok(Loaded { config, warnings }) => {
             for warning in warnings {
                 tracing::warn!("{warning}");
@@ -47,7 +55,7 @@ pub(super) fn check(path: &Path) -> Exit {
 /// Checks the configuration, then asks the collectors.
 pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
     match load(path) {
-        Ok(config) => runtime(|stop| async move {
+        Ok(config) => runtime(|stop, _| async move {
             tokio::select! {
                 exit = super::probe::run(config, json, wait) => exit,
                 () = stop.cancelled() => Exit::No,
@@ -57,11 +65,13 @@ pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
     }
 }
 
-pub(super) fn serve(path: &Path) -> Exit {
-    let config = match load(path) {
+pub(super) fn serve(path: &Path, on_damage: OnDamage) -> Exit {
+    let mut config = match load(path) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
+    telemetry::configured_filter(&config.log_level);
+    config.wal.on_damage = on_damage;
     limits::raise_open_files(config.ingest.max_connections);
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,
@@ -70,10 +80,18 @@ pub(super) fn serve(path: &Path) -> Exit {
             return Exit::Bug;
         }
     };
-    runtime(|stop| relay(config, metrics, stop))
+    runtime(|stop, hangup| relay(path, config, metrics, stop, hangup))
 }
 
-async fn relay(config: Config, metrics: Metrics, stop: CancellationToken) -> Exit {
+async fn relay(
+    path: &Path,
+    config: Config,
+    metrics: Metrics,
+    stop: CancellationToken,
+    hangup: Hangup,
+) -> Exit {
+    // Before anything else: a signal that nobody catches ends the process.
+    let dumps = signals::dumps();
     let relay = match Relay::open(config, Some(metrics)).await {
         Ok(relay) => relay,
         Err(error) => {
@@ -82,18 +100,54 @@ async fn relay(config: Config, metrics: Metrics, stop: CancellationToken) -> Exi
         }
     };
     // Given to whoever supervises, and only now: recovery is done, the listeners are bound.
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::warn!(%error, "the service manager cannot be told that forebay is ready");
-    }
-    let admin = relay.admin_addr().map(|address| address.to_string()).unwrap_or_default();
+    manager::ready();
+    let admin = relay.admin_listen().to_string();
     tracing::info!(ingest = %relay.ingest_addr(), admin, "forebay is ready");
-    let mut phase = relay.view().phase;
+    let view = relay.view();
+    let mut phase = view.phase.clone();
     let stopping = async {
         if phase.wait_for(|phase| *phase == Phase::Stopping).await.is_ok() {
-            sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+            manager::stopping();
         }
     };
-    let (exit, ()) = tokio::join!(relay.run(stop), stopping);
+    let reloads = reloads(path, relay.reloader(), hangup);
+    let exit = tokio::select! {
+        (exit, ()) = async { tokio::join!(relay.run(stop), stopping) } => exit,
+        never = reloads => never,
+        () = dump_state(&view, dumps) => Exit::Bug,
+    };
     tracing::info!(code = exit.code(), "forebay has stopped");
     exit
+}
+
+/// Reads the configuration again whenever it is told to.
+async fn reloads(path: &Path, reloader: Arc<Reloader>, hangup: Hangup) -> Exit {
+    loop {
+        hangup.notified().await;
+        manager::reloading();
+        let (path, reloader) = (path.to_owned(), Arc::clone(&reloader));
+        // Files are read, and users' credentials hashed.
+        let reload = tokio::task::spawn_blocking(move || reloader.reload(read(&path)));
+        if let Err(error) = reload.await {
+            tracing::error!(%error, "bug: reading the configuration again has panicked");
+        }
+        manager::ready();
+    }
+}
+
+/// SIGUSR1: everything that `forebay status` would show, into the log, for when admin cannot be
+/// reached. Ends never.
+async fn dump_state(view: &View, mut signals: Option<Signal>) {
+    loop {
+        match &mut signals {
+            // A stream of signals has no end.
+            Some(signals) => drop(signals.recv().await),
+            None => std::future::pending().await,
+        }
+        let status = Status::of(view);
+        match serde_json::to_string(&status) {
+            Ok(state) => tracing::info!(state, "SIGUSR1: the state"),
+            Err(error) => tracing::error!(%error, "SIGUSR1: the state cannot be written"),
+        }
+    }
 }

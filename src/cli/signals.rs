@@ -1,13 +1,19 @@
-//! SIGTERM and SIGINT: the first stops in order, the second ends at once. SIGHUP, which would end
-//! the process by default, does nothing yet but say so.
+//! SIGTERM and SIGINT: the first stops in order, the second ends at once. SIGHUP reads the
+//! configuration again, where there is one. SIGUSR1 dumps the state into the log.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 
+/// What does something at SIGHUP waits here.
+pub(super) type Hangup = Arc<Notify>;
+
 /// Cancels `stop` at the first signal, and resolves at the second.
-pub(super) async fn twice(stop: CancellationToken) -> Exit {
+pub(super) async fn twice(stop: CancellationToken, hangup_heard: Hangup) -> Exit {
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -21,7 +27,8 @@ pub(super) async fn twice(stop: CancellationToken) -> Exit {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: reloading is not yet supported; restart forebay instead");
+                // Several that come while one is served are one.
+                hangup_heard.notify_one();
                 continue;
             }
         }
@@ -31,4 +38,11 @@ pub(super) async fn twice(stop: CancellationToken) -> Exit {
         }
         stop.cancel();
     }
+}
+
+/// The SIGUSR1s from now on.
+pub(super) fn dumps() -> Option<Signal> {
+    signal(SignalKind::user_defined1())
+        .inspect_err(|error| tracing::error!(%error, "SIGUSR1 cannot be caught"))
+        .ok()
 }

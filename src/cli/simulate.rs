@@ -38,6 +38,8 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
         duration: args.duration,
         rate: args.rate,
         drains: args.drains,
+        from: args.from,
+        new_ids: args.new_ids,
         ..LogplexConfig::default()
     };
     let ledger = Arc::new(SenderLedger::default());
@@ -75,7 +77,14 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
         () = rates => return Exit::Bug,
     };
     output::line(&report.to_string());
-    save(args.ledger.as_deref(), |path| ledger.write_to(path))
+    let saved = save(args.ledger.as_deref(), |path| ledger.write_to(path));
+    match report.file_error {
+        Some(error) => {
+            output::error(&error);
+            Exit::Storage
+        }
+        None => saved,
+    }
 }
 
 /// A drain URL, taken apart.

@@ -29,6 +29,9 @@ does not support yet: nothing is ignored, nothing is guessed.
 - **Paths** are absolute.
 - **Environment variables** are put into any text: `\"${HEC_TOKEN}\"`,
   `\"${CREDENTIALS_DIRECTORY}/hec\"`. One that is not set is a mistake. `$$` is a dollar sign.
+- **SIGHUP** reads the file again. A file with a mistake is refused whole: one log line names every
+  mistake, and the old configuration stays. Keys marked as reloaded take effect at once and close no
+  connection; those that only a restart can change are named in a warning.
 - **Secrets** are best kept in files of their own, named by a key that ends in `_file`. One newline
   at the end of such a file is not part of the secret. forebay warns when others than the owner can
   read it, and shows no secret in any message.
@@ -100,7 +103,9 @@ pub fn sample() -> String {
 /// entry if it were open, and so would a table in one.
 fn is_optional(section: &Section) -> bool {
     let around = SECTIONS.iter().find(|around| around.path == section.parent());
-    (section.repeated && section.path != "destination")
+    // One with a key that has to be written would want it if it were open.
+    let required = |key: &Key| matches!(key.preset, Preset::Required { .. });
+    (section.path != "destination" && (section.repeated || keys_of(section).any(required)))
         || around.is_some_and(|around| around.path != section.path && is_optional(around))
 }
 
@@ -130,6 +135,9 @@ fn entry(key: &Key) -> String {
         }
     };
     text.push_str(&later_values(&key.kind, "`"));
+    if key.live {
+        text.push_str(" Reloaded on SIGHUP.");
+    }
     text
 }
 

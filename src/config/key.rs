@@ -18,6 +18,8 @@ pub(super) struct Key {
     pub(super) doc: &'static str,
     /// Whether this forebay can do it.
     pub(super) status: Status,
+    /// Whether a change takes effect on SIGHUP. If not, it waits for a restart.
+    pub(super) live: bool,
 }
 
 /// What may be written.
@@ -31,8 +33,10 @@ pub(super) enum Kind {
     Secret,
     /// An absolute path of a file that holds a secret.
     SecretFile,
-    /// An IP address and a port.
-    Address(&'static [LaterValue]),
+    /// An IP address and a port, or `systemd`.
+    Listen,
+    /// An IP address and a port, or `unix:` and an absolute path.
+    Socket,
     /// A list of texts.
     List,
     /// A minijinja template.
@@ -150,11 +154,13 @@ impl Kind {
     /// The values that are recognised and refused.
     pub(super) const fn later(&self) -> &'static [LaterValue] {
         match self {
-            Self::Address(later) | Self::Choice { later, .. } => later,
+            Self::Choice { later, .. } => later,
             Self::Text
             | Self::Path
             | Self::Secret
             | Self::SecretFile
+            | Self::Listen
+            | Self::Socket
             | Self::List
             | Self::Template
             | Self::Size { .. }
@@ -177,7 +183,8 @@ impl Kind {
             Self::Path => "absolute path".to_owned(),
             Self::Secret => "secret".to_owned(),
             Self::SecretFile => "absolute path of a file that holds a secret".to_owned(),
-            Self::Address(_) => "IP address and port".to_owned(),
+            Self::Listen => "IP address and port, or `\"systemd\"`".to_owned(),
+            Self::Socket => "IP address and port, or `unix:` and an absolute path".to_owned(),
             Self::List => "list of texts".to_owned(),
             Self::Template => "template".to_owned(),
             Self::Size { min, max } => format!("size, {min} to {max}"),
@@ -198,7 +205,8 @@ impl Kind {
             | Self::Path
             | Self::Secret
             | Self::SecretFile
-            | Self::Address(_)
+            | Self::Listen
+            | Self::Socket
             | Self::List
             | Self::Template
             | Self::Size { .. }

@@ -12,7 +12,9 @@ pub mod docs;
 mod duration;
 mod error;
 mod expand;
+mod fixed;
 mod key;
+mod peek;
 mod raw;
 mod read;
 mod report;
@@ -30,6 +32,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use fixed::Fixed;
+pub use peek::Peek;
 
 use crate::{admin, ingest, sink, wal};
 use raw::RawSection;
@@ -65,6 +69,10 @@ pub struct Config {
     pub destinations: Vec<sink::Config>,
     /// What admin is told.
     pub admin: admin::Config,
+    /// Which log lines are written (`log_level`).
+    pub log_level: String,
+    /// What only a restart can change.
+    pub fixed: Fixed,
 }
 
 /// A configuration, and what its operator should know about it.
@@ -82,28 +90,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, and for every mistake in it.
     pub fn load(path: &Path, env: Env<'_>) -> Result<Loaded, ConfigErrors> {
-        let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| {
-            let mode = file.metadata()?.permissions().mode();
-            file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-            Ok(mode)
-        });
-        let mode = match read {
-            Ok(mode) => mode,
-            Err(error) => {
-                let problem = format!("the configuration file cannot be read: {error}");
-                return Err(ConfigErrors::unreadable(name, problem));
-            }
-        };
-        if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-            let problem = format!("the file is no configuration: more than {LARGEST} bytes");
-            return Err(ConfigErrors::unreadable(name, problem));
-        }
-        let Ok(text) = String::from_utf8(bytes) else {
-            let problem = "the file is no configuration: not UTF-8 text".to_owned();
-            return Err(ConfigErrors::unreadable(name, problem));
-        };
+        let (name, text, mode) = read_file(path)?;
         parse(&text, &name, env, Some(mode))
     }
 
@@ -114,6 +101,33 @@ impl Config {
     pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, ConfigErrors> {
         parse(text, file_name, env, None)
     }
+}
+
+/// The name, the text and the mode of a configuration file.
+fn read_file(path: &Path) -> Result<(String, String, u32), ConfigErrors> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        let mode = file.metadata()?.permissions().mode();
+        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        Ok(mode)
+    });
+    let mode = match read {
+        Ok(mode) => mode,
+        Err(error) => {
+            let problem = format!("the configuration file cannot be read: {error}");
+            return Err(ConfigErrors::unreadable(name, problem));
+        }
+    };
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
+        let problem = format!("the file is no configuration: more than {LARGEST} bytes");
+        return Err(ConfigErrors::unreadable(name, problem));
+    }
+    let Ok(text) = String::from_utf8(bytes) else {
+        let problem = "the file is no configuration: not UTF-8 text".to_owned();
+        return Err(ConfigErrors::unreadable(name, problem));
+    };
+    Ok((name, text, mode))
 }
 
 /// Reads a text; `mode` is that of the file it comes from.

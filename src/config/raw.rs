@@ -41,6 +41,14 @@ impl<'d> RawSection<'d> {
         self.all(path).first()
     }
 
+    /// What stands in this table besides the tables of this name.
+    pub(super) fn others(&self, path: &str) -> Vec<(&str, At)> {
+        let items = self.items.iter().map(|(name, item)| (*name, Some(item.at)));
+        let tables = self.children.iter().filter(|(name, _)| **name != path);
+        let tables = tables.map(|(name, all)| (*name, all.first().and_then(|table| table.at)));
+        items.chain(tables).collect()
+    }
+
     /// Sorts a whole file's table into sections.
     pub(super) fn of(root: &'d DeTable<'d>, report: &mut Report<'_>) -> Self {
         walk("", root, None, report)

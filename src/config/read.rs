@@ -2,7 +2,6 @@
 //! default, checked against the table's limits.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -338,20 +337,6 @@ impl<'r, 'd, 'e> Reader<'r, 'd, 'e> {
         }
     }
 
-    /// An address to listen on, or the default.
-    pub(super) fn address(&mut self, key: &Key) -> Result<Placed<SocketAddr>, Reported> {
-        let words = self.text(key)?;
-        let fix = format!("write an IP address and a port{}", such_as(key));
-        self.supported(key, &words, &fix)?;
-        match words.value.text.parse() {
-            Ok(value) => Ok(Placed { value, at: words.at }),
-            Err(_) => {
-                let problem = format!("{} is not an IP address and a port", words.value.shown);
-                Err(self.mistake(key, words.at, problem, fix))
-            }
-        }
-    }
-
     /// A list of texts, if it was written. Never an empty one.
     pub(super) fn list(&mut self, key: &Key) -> Result<Option<Vec<Placed<Words>>>, Reported> {
         let Some(item) = self.item(key) else { return Ok(None) };
@@ -422,7 +407,8 @@ fn expected(kind: &Kind) -> String {
         | Kind::Path
         | Kind::Secret
         | Kind::SecretFile
-        | Kind::Address(_)
+        | Kind::Listen
+        | Kind::Socket
         | Kind::Template => "a text".to_owned(),
     }
 }

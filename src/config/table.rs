@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::key::{Key, Kind, Later, LaterValue, Preset, Section, Status};
 use crate::types::ByteSize;
 
-use Kind::{Address, Choice, Count, Flag, List, Path, SecretFile, Size, Template, Text, Time};
+use Kind::{
+    Choice, Count, Flag, List, Listen, Path, SecretFile, Size, Socket, Template, Text, Time,
+};
 use Preset::{Absent, Required, Value};
 use Status::Supported;
 
@@ -16,19 +18,16 @@ use Status::Supported;
 pub(super) static SECTIONS: &[Section] = &[
     section("", "The top of the file, before the first table."),
     section("ingest", "Where Logplex drains send their frames."),
-    Section {
-        status: Status::Later(Later {
-            with: "TLS by forebay itself",
-            meanwhile: "remove the table and let a TLS proxy on this machine pass requests on \
-                        to `ingest.listen`",
-        }),
-        ..section("ingest.tls", "The certificate for `ingest.listen`, reloaded without a restart.")
-    },
+    section(
+        "ingest.tls",
+        "TLS for `ingest.listen`: 1.2 and 1.3, without client certificates. Without this table \
+         it is plain HTTP.",
+    ),
     repeated(
         "ingest.user",
-        "Who may send, by the user name and password in the drain URL. Repeat the table for \
-         more users. Without one, everybody who can connect may send, which only a loopback \
-         address allows.",
+        "Who may send, by the user name and password in the drain URL, a bearer token, or a \
+         secret in the path. Repeat the table for more users. Without one, everybody who can \
+         connect may send, which only a loopback address allows.",
     ),
     section("wal", "The log on disk: every frame is in it, synced, before Logplex gets its 200."),
     repeated(
@@ -49,7 +48,7 @@ pub(super) static SECTIONS: &[Section] = &[
         "destination.event",
         "How a message becomes an event. Templates are minijinja over `app`, `drain`, `host`, \
          `app_name`, `proc_id`, `proc_type`, `severity`, `facility`, `kind` and `query.NAME` \
-         (query parameters of the drain URL).",
+         (parameters of the drain URL that `ingest.query` keeps).",
     ),
     section("destination.event.fields", "Indexed fields to add to every event."),
     section(
@@ -60,7 +59,10 @@ pub(super) static SECTIONS: &[Section] = &[
         "destination.tls",
         "Which certificates of the collectors are trusted, and which one forebay shows.",
     ),
-    section("admin", "Health, readiness and metrics over HTTP, for operators on this machine."),
+    section(
+        "admin",
+        "Health, metrics, state and changes over HTTP, for operators on this machine.",
+    ),
 ];
 
 const fn section(path: &'static str, doc: &'static str) -> Section {
@@ -72,12 +74,18 @@ const fn repeated(path: &'static str, doc: &'static str) -> Section {
 }
 
 const fn key(path: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Key {
-    Key { path, kind, preset, doc, status: Supported }
+    Key { path, kind, preset, doc, status: Supported, live: false }
 }
 
+/// A key whose changes take effect on SIGHUP.
+const fn live(key: Key) -> Key {
+    Key { live: true, ..key }
+}
+
+#[expect(dead_code, reason = "at this moment every key that is named is supported")]
 const fn later(path: &'static str, kind: Kind, later: Later, doc: &'static str) -> Key {
     let preset = Absent { example: "", means: "" };
-    Key { path, kind, preset, doc, status: Status::Later(later) }
+    Key { path, kind, preset, doc, status: Status::Later(later), live: false }
 }
 
 const fn size(min: ByteSize, max: ByteSize) -> Kind {
@@ -121,12 +129,28 @@ keys! {
          missing. One process uses it at a time.",
     );
 
+    LOG_LEVEL = live(key(
+        "log_level", Text, Value("info"),
+        "Which log lines are written: `error`, `warn`, `info`, `debug` or `trace`, or a filter \
+         such as `info,forebay::sink=debug`. The environment variable `FOREBAY_LOG`, when it is \
+         set, decides instead.",
+    ));
+    DRAINS_FILE = live(key(
+        "drains_file", Path,
+        Absent {
+            example: "\"${CREDENTIALS_DIRECTORY}/drains.toml\"",
+            means: "only the `[[drain]]` of this file",
+        },
+        "A TOML file with more `[[drain]]`, and nothing else: for lists that a program writes.",
+    ));
+
     LISTEN = key(
-        "ingest.listen",
-        Address(&[LaterValue { value: "systemd", with: "socket activation" }]),
+        "ingest.listen", Listen,
         Value("127.0.0.1:8080"),
-        "Where drains connect, in plain HTTP. Port 0 takes any free port. An address that is \
-         not loopback needs `ingest.allow_insecure`.",
+        "Where drains connect. Port 0 takes any free port. `systemd` takes the socket that the \
+         service manager hands over, which goes on queueing connections during a restart. An \
+         address that is not loopback, and `systemd`, need `[ingest.tls]` and an \
+         `[[ingest.user]]`, or `ingest.allow_insecure`.",
     );
     PATH = key(
         "ingest.path", Text, Value("/logs"),
@@ -137,15 +161,36 @@ keys! {
         "The largest body that is taken. Logplex drops a frame that is answered 413, so this \
          stays well above the frames it makes.",
     );
+    MAX_GZIP_RATIO = key(
+        "ingest.max_gzip_ratio", Count { min: 20, max: 1032 }, Value("200"),
+        "How many times larger than its gzip a body may be, from 1MiB on. More is no log but a \
+         bomb, and is answered 413 before all of it is there.",
+    );
     ACK_DEADLINE = key(
         "ingest.ack_deadline", time(ms(1), ms(4999)), Value("4s"),
         "How long a request may wait for its frame to be durable before it is answered 503. \
          Less than 5s, because Logplex gives up then.",
     );
+    HOLD_AFTER = key(
+        "ingest.hold_after", time(ms(10), secs(60)), Value("1s"),
+        "When requests have waited for this long and the log has taken nothing, ingest counts as \
+         holding, which is logged and shown.",
+    );
+    CLOSE_AFTER = key(
+        "ingest.close_after", time(ms(10), secs(HOUR)), Value("4s"),
+        "When ingest has been holding for this long and the log has still taken nothing, \
+         connections are refused: that costs Logplex no try, and a 503 costs one.",
+    );
     MAX_CONNECTIONS = key(
         "ingest.max_connections", Count { min: 1, max: 1_000_000 }, Value("10000"),
         "How many connections may be open. At the limit forebay stops accepting: a connection \
          that waits costs Logplex no try.",
+    );
+    MAX_CONNECTIONS_PER_ADDRESS = key(
+        "ingest.max_connections_per_address", Count { min: 1, max: 1_000_000 }, Value("10000"),
+        "How many of them may come from one address, or one IPv6 network of 64 bits. One more is \
+         closed at once, which costs its sender a try. Logplex's nodes may share an address, and \
+         behind a proxy all senders do, so it is not less than `max_connections` by itself.",
     );
     MAX_IN_FLIGHT = key(
         "ingest.max_in_flight", size(ByteSize::mib(2), ByteSize::mib(64 * GIB)), Value("64MiB"),
@@ -163,73 +208,102 @@ keys! {
          cross the network in the clear, and although there may be no `[[ingest.user]]`. For a \
          network that is private, or behind a proxy that speaks TLS.",
     );
-    UNKNOWN_DRAIN = later(
-        "ingest.unknown_drain", Text,
-        Later {
-            with: "credentials bound to drains",
-            meanwhile: "remove it; frames of unknown drains are accepted",
-        },
-        "What happens to frames of a drain that is not configured.",
-    );
+    UNKNOWN_DRAIN = live(key(
+        "ingest.unknown_drain",
+        Choice { now: &["accept", "reject"], later: &[] },
+        Value("accept"),
+        "What happens to frames of a drain that is not configured, when their credentials are \
+         good. `accept`: they are kept, counted and shown; a drain's token is known only after \
+         the drain was added. `reject`: they are answered 403, and Logplex drops them.",
+    ));
+    QUERY = live(key(
+        "ingest.query", List,
+        Absent { example: "[\"app\", \"env\"]", means: "`app` alone" },
+        "The parameters of the drain URL that are kept with a frame, as `query.NAME` in \
+         templates. Others are forgotten: they may hold secrets.",
+    ));
+    ALLOW = live(key(
+        "ingest.allow", List,
+        Absent { example: "[\"10.0.0.0/8\", \"127.0.0.1\"]", means: "every address" },
+        "The networks senders may connect from. Others are closed at once. Logplex has no \
+         addresses that are published.",
+    ));
+    PROXY_PROTOCOL_FROM = live(key(
+        "ingest.proxy_protocol_from", List,
+        Absent { example: "[\"10.0.0.1\"]", means: "nobody" },
+        "The networks of proxies that say for whom they connect, by the PROXY protocol, version \
+         2. From there the header must come; from elsewhere it is not understood.",
+    ));
 
-    USER_NAME = key(
+    INGEST_CERTIFICATE = live(key(
+        "ingest.tls.certificate", Path,
+        Required { example: "\"${CREDENTIALS_DIRECTORY}/tls.crt\"" },
+        "The certificate and the chain behind it, in PEM form. Logplex does not check it, other \
+         senders do.",
+    ));
+    INGEST_KEY = live(key(
+        "ingest.tls.private_key_file", SecretFile,
+        Required { example: "\"${CREDENTIALS_DIRECTORY}/tls.key\"" },
+        "A file with the certificate's private key, in PEM form.",
+    ));
+
+    USER_NAME = live(key(
         "ingest.user.name", Text, Required { example: "\"heroku\"" },
         "The user name in the drain URL: letters, digits, `-` and `_`, because Logplex does \
-         not decode anything else.",
-    );
-    USER_PASSWORD = key(
+         not decode anything else. Also what metrics and log lines call the credentials.",
+    ));
+    USER_PASSWORD = live(key(
         "ingest.user.password", Kind::Secret,
         Absent { example: "\"${DRAIN_PASSWORD}\"", means: "taken from `password_file`" },
         "The password in the drain URL: letters, digits, `-` and `_`. Either this or \
          `password_file`.",
-    );
-    USER_PASSWORD_FILE = key(
+    ));
+    USER_PASSWORD_FILE = live(key(
         "ingest.user.password_file", SecretFile,
         Absent {
             example: "\"${CREDENTIALS_DIRECTORY}/heroku\"",
             means: "taken from `password`",
         },
         "A file that holds the password and nothing else, but for a newline at the end.",
-    );
-    USER_DEPRECATED = later(
-        "ingest.user.deprecated", Flag,
-        Later {
-            with: "the rotation of credentials",
-            meanwhile: "remove it; old and new credentials may stand side by side as two \
-                        [[ingest.user]]",
-        },
-        "Marks credentials that should not be used any more.",
-    );
-    USER_DRAINS = later(
+    ));
+    USER_VIA = live(key(
+        "ingest.user.via",
+        Choice { now: &["basic", "bearer", "path"], later: &[] },
+        Value("basic"),
+        "How the password comes. `basic`: with the name, as `https://NAME:PASSWORD@...`. \
+         `bearer`: as the token of `Authorization: Bearer`. `path`: as the last part of the \
+         path, `/logs/PASSWORD`.",
+    ));
+    USER_DRAINS = live(key(
         "ingest.user.drains", List,
-        Later {
-            with: "credentials bound to drains",
-            meanwhile: "remove it; every user may send for every drain",
-        },
-        "The drains this user may send for.",
-    );
+        Absent { example: "[\"checkout\"]", means: "all drains" },
+        "The apps of the drains this user may send for; a frame of another one is answered 403. \
+         A sender that names no drain, as log-shuttle, sends for the drain of its user, when \
+         that has just one.",
+    ));
+    USER_DEPRECATED = live(key(
+        "ingest.user.deprecated", Flag, Value("false"),
+        "Marks credentials that should not be used any more: they are good, and counted and \
+         warned of.",
+    ));
 
     STORAGE = key(
         "wal.storage",
         Choice {
-            now: &["disk"],
-            later: &[LaterValue { value: "memory", with: "the in-memory store for trials" }],
+            now: &["disk", "memory"],
+            later: &[],
         },
         Value("disk"),
-        "Where the log is kept.",
+        "Where the log is kept. `memory` is for trials: nothing outlives the process, and nothing \
+         is written to `data_dir`.",
     );
     DURABILITY = key(
-        "wal.durability",
-        Choice {
-            now: &["fsync"],
-            later: &[
-                LaterValue { value: "interval:", with: "weaker durability on request" },
-                LaterValue { value: "none", with: "weaker durability on request" },
-            ],
-        },
-        Value("fsync"),
+        "wal.durability", Text, Value("fsync"),
         "What must have happened to a frame before Logplex gets its 200. `fsync`: it is on \
-         stable storage.",
+         stable storage. `interval:` with a duration from 10ms to 1m, such as \
+         `interval:100ms`: the system has it and puts it on stable storage at least this often, \
+         so a power cut loses what was answered since. `none`: the system has it, and a power cut \
+         loses what it likes. The end of the process loses nothing in any of them.",
     );
     SEGMENT_SIZE = key(
         "wal.segment_size", size(ByteSize::mib(1), ByteSize::mib(4 * GIB)), Value("128MiB"),
@@ -248,12 +322,14 @@ keys! {
     WHEN_FULL = key(
         "wal.when_full",
         Choice {
-            now: &["hold"],
-            later: &[LaterValue { value: "drop_oldest", with: "the dropping of old frames" }],
+            now: &["hold", "drop_oldest"],
+            later: &[],
         },
         Value("hold"),
         "What happens when frames that are not delivered fill the log. `hold`: requests wait, \
-         then get 503, then forebay stops accepting connections; nothing is lost here.",
+         then get 503, then forebay stops accepting connections; nothing is lost here. \
+         `drop_oldest`: the oldest segment goes, and every destination that has not got it counts \
+         its messages as dropped.",
     );
     RETENTION = key(
         "wal.retention", time(Duration::ZERO, secs(366 * DAY)), Value("24h"),
@@ -270,50 +346,52 @@ keys! {
          first.",
     );
 
-    DRAIN_TOKEN = key(
+    DRAIN_TOKEN = live(key(
         "drain.token", Text,
         Required { example: "\"d.fc6b856b-3332-4546-93de-7d0ee272c3bd\"" },
-        "The drain's token, as `heroku drains` shows it. Each token may stand once.",
-    );
-    DRAIN_APP = key(
+        "The drain's token, as `heroku drains` shows it. Each token may stand once. For a \
+         sender that has none any text that stands for it.",
+    ));
+    DRAIN_APP = live(key(
         "drain.app", Text, Required { example: "\"checkout\"" },
         "The name of the app behind the drain: `app` in templates.",
-    );
-    DRAIN_HOST = key(
+    ));
+    DRAIN_HOST = live(key(
         "drain.host", Template,
         Absent { example: "\"{{ app }}-eu\"", means: "`destination.event.host`" },
         "The `host` of its events.",
-    );
-    DRAIN_SOURCE = key(
+    ));
+    DRAIN_SOURCE = live(key(
         "drain.source", Template,
         Absent { example: "\"heroku:{{ app }}\"", means: "`destination.event.source`" },
         "The `source` of its events.",
-    );
-    DRAIN_SOURCETYPE = key(
+    ));
+    DRAIN_SOURCETYPE = live(key(
         "drain.sourcetype", Template,
         Absent {
             example: "\"checkout:{{ kind }}\"",
             means: "`destination.event.sourcetype`",
         },
         "The `sourcetype` of its events.",
-    );
-    DRAIN_INDEX = key(
+    ));
+    DRAIN_INDEX = live(key(
         "drain.index", Template,
         Absent { example: "\"checkout\"", means: "`destination.event.index`" },
         "The `index` of its events.",
-    );
-    DRAIN_PROFILE = key(
+    ));
+    DRAIN_PROFILE = live(key(
         "drain.profile",
         Choice { now: &["logplex", "shuttle", "other"], later: &[] },
         Absent { example: "\"shuttle\"", means: "told from the headers of each frame" },
         "How its messages are read. `logplex`: without STRUCTURED-DATA. `shuttle` and `other`: \
-         RFC 5424 with it.",
-    );
-    DRAIN_FIELDS = key(
+         RFC 5424 with it. It also decides which header is a frame's id, and how the sender is \
+         told that a frame is not stored.",
+    ));
+    DRAIN_FIELDS = live(key(
         "drain.fields.<name>", Template,
         Absent { example: "\"payments\"", means: "no such field" },
         "An indexed field of that name; as many as are needed.",
-    );
+    ));
 
     NAME = key(
         "destination.name", Text, Value("splunk"),
@@ -587,9 +665,19 @@ keys! {
     );
 
     ADMIN_LISTEN = key(
-        "admin.listen",
-        Address(&[LaterValue { value: "unix:", with: "admin on a unix socket" }]),
-        Value("127.0.0.1:9600"),
-        "Where admin listens: a loopback address. Port 0 takes any free port.",
+        "admin.listen", Socket, Value("127.0.0.1:9600"),
+        "Where admin listens: a loopback address, or a unix socket, such as \
+         unix:/run/forebay/admin.sock, that only forebay's user and root can open. Port 0 takes \
+         any free port.",
+    );
+    ADMIN_TOKEN_FILE = key(
+        "admin.token_file", SecretFile,
+        Absent {
+            example: "\"${CREDENTIALS_DIRECTORY}/admin\"",
+            means: "nothing can be changed over TCP",
+        },
+        "A file that holds the token which a change over TCP has to present, and nothing else, \
+         but for a newline at the end. Reading needs none, and neither does anything on a unix \
+         socket.",
     );
 }

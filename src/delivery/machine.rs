@@ -33,18 +33,18 @@ pub struct Delivery {
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     pub(super) actions: VecDeque<Action>,
     /// Where the next read begins.
-    read: Position,
+    pub(super) read: Position,
     /// Messages in the log before `read`, as the log has it.
     pub(super) messages_read: u64,
     /// The batch that the read on its way is for.
-    reading: Option<BatchId>,
+    pub(super) reading: Option<BatchId>,
     tail: Tail,
     /// The tail at the last read that reached it; none while there is known to be more.
     caught_up: Option<Tail>,
     /// When the first message that is not read was seen.
     waiting_since: Option<Duration>,
     /// Messages in the log before the destination's origin.
-    origin_messages: u64,
+    pub(super) origin_messages: u64,
     committed: Position,
     committing: Option<Position>,
     commit_not_before: Duration,
@@ -149,6 +149,8 @@ impl Delivery {
             Event::DeadLettersFull(batch) => self.on_dead_letters_full(now, batch),
             Event::Posted { lane, outcome } => self.on_posted(now, lane, outcome),
             Event::Polled { channel, outcome } => self.on_polled(now, channel, outcome),
+            Event::Trimmed { to, messages_before } => self.on_trimmed(to, messages_before),
+            Event::Lost { batch, range, messages_end } => self.on_lost(batch, range, messages_end),
             Event::Committed => {
                 self.committed = self.committing.take().unwrap_or(self.committed);
                 self.commit_not_before = now + COMMIT_INTERVAL;

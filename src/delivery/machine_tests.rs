@@ -6,11 +6,12 @@ mod random;
 mod refused;
 mod restart;
 mod rig;
+mod trim;
 
 use super::*;
 use crate::record::Totals;
 use crate::types::Offset;
-use rig::{BATCH, HOLD, LINGER, Rig, accepted, busy, config, count, fault, one_lane};
+use rig::{ACK_TIMEOUT, BATCH, HOLD, LINGER, Rig, accepted, busy, config, count, fault, one_lane};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -25,7 +25,7 @@
 //! 1. The checkpoint is the end of the settled prefix and nothing else (P2). It never goes back.
 //! 2. Only an ackId answered `true` on its own channel settles a batch (or the 2xx, where
 //!    acknowledgement is off; or a batch without events); a refused event only its durable dead
-//!    letter.
+//!    letter. What the log has given up is settled as dropped, and counted so.
 //! 3. A channel is used against one endpoint with one POST in flight, and takes no further POST
 //!    after the first doubt about it. ackIds on it only rise; if one does not, everything
 //!    outstanding on the channel is sent again on a fresh one (I5).
@@ -50,6 +50,7 @@ mod settle;
 #[cfg(test)]
 mod simulation;
 mod status;
+mod trim;
 mod window;
 
 use std::fmt;
@@ -130,6 +131,24 @@ pub enum Event {
         channel: ChannelId,
         /// How it ended.
         outcome: PollOutcome,
+    },
+    /// The log has dropped everything before `to`, for want of space. What of it is not settled
+    /// is settled as dropped.
+    Trimmed {
+        /// The first message there still is.
+        to: Position,
+        /// Messages in the log before it.
+        messages_before: u64,
+    },
+    /// [`Action::Read`] came upon a stretch of the log that is damaged and that an operator has
+    /// given up. It is settled as dropped.
+    Lost {
+        /// The number that [`Action::Read`] gave it.
+        batch: BatchId,
+        /// From where the read began to the end of the stretch.
+        range: PositionRange,
+        /// Messages in the log before the end of the stretch.
+        messages_end: u64,
     },
     /// [`Action::Commit`] is done: the checkpoint is synced.
     Committed,

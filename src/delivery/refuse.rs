@@ -72,9 +72,8 @@ impl Delivery {
         reason: Reason,
     ) {
         let Posting { batch: id, channel, mark, proof, .. } = posting;
-        let Some(batch) = self.window.get(id) else { return };
-        let (events, plain) = (batch.events, batch.plain);
-        let bad = bad.filter(|bad| *bad < events);
+        let known = self.window.get(id).map(|batch| (batch.events, batch.plain));
+        let bad = bad.filter(|bad| known.is_none_or(|(events, _)| *bad < events));
         self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
             self.forget(channel);
@@ -85,6 +84,8 @@ impl Delivery {
             // Something may have been taken, under an id that nobody was told.
             self.doubt(channel);
         }
+        // The log has dropped it meanwhile. What the answer says about the channel holds.
+        let Some((events, plain)) = known else { return };
         if taken == Taken::Nothing {
             if !proof && self.refuses_everything(now, endpoint, id, &reason) {
                 return;

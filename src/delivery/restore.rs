@@ -32,6 +32,7 @@ impl Delivery {
                 Fate::Unsent | Fate::Refused => Stage::Faded,
                 Fate::Acknowledged => Stage::Settled(Settled::Acknowledged),
                 Fate::DeadLettered => Stage::Settled(Settled::DeadLettered),
+                Fate::Dropped => Stage::Settled(Settled::Dropped),
                 Fate::InFlight { endpoint, channel, ack } => {
                     let endpoint = EndpointId(endpoint as usize);
                     let known = self.endpoints.get(endpoint.0).is_some();
@@ -48,8 +49,11 @@ impl Delivery {
                     }
                 }
             };
-            let stage =
-                if ahead.events == 0 { Stage::Settled(Settled::Acknowledged) } else { stage };
+            let stage = if ahead.events == 0 && ahead.fate != Fate::Dropped {
+                Stage::Settled(Settled::Acknowledged)
+            } else {
+                stage
+            };
             self.read_to(ahead.range.end, self.messages_read + ahead.messages);
             let guilty = ahead.fate == Fate::Refused;
             self.window.insert(
@@ -132,6 +136,7 @@ impl Delivery {
         let fate = |batch: &Batch| match batch.stage {
             Stage::Settled(Settled::Acknowledged) => Fate::Acknowledged,
             Stage::Settled(Settled::DeadLettered) => Fate::DeadLettered,
+            Stage::Settled(Settled::Dropped) => Fate::Dropped,
             Stage::Unacked { channel, ack, .. } => {
                 let entry = self.channels.get(&channel).filter(|entry| !entry.is_first(ack));
                 entry.map_or(Fate::Unsent, |entry| Fate::InFlight {

@@ -142,6 +142,9 @@ impl Delivery {
         if let Some(batch) = self.window.get_mut(batch) {
             batch.stage = Stage::Unacked { channel, ack, since: now };
             self.changed = true;
+        } else if let Some(entry) = self.channels.get_mut(&channel) {
+            // The log has dropped it meanwhile: there is nothing to ask about.
+            entry.outstanding.remove(&ack);
         }
         self.actions.push_back(Action::Release(batch));
     }

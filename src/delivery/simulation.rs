@@ -1,9 +1,11 @@
 //! Seeded worlds: a log that grows, with events in it that no collector takes; collectors that are
 //! busy, die, forget, lie, lose answers and refuse everything for a while; processes that are
-//! killed and go on from their last durable checkpoint. Time is virtual, the truth is known, and
+//! killed and go on from their last durable checkpoint; a log that is full and drops its oldest
+//! frames. Time is virtual, the truth is known, and
 //! every promise is checked at every step:
 //!
-//! 1. every message is indexed in the end, or in the dead letters, or makes no event;
+//! 1. every message is indexed in the end, or in the dead letters, or makes no event, or the log has
+//!    dropped it;
 //! 2. no checkpoint passes one that is neither;
 //! 3. no acknowledgement of another epoch settles anything (that follows from 2, as collectors
 //!    here count from 0 again when they restart);
@@ -132,6 +134,8 @@ struct World {
     old: BTreeSet<ChannelId>,
     channels: BTreeSet<ChannelId>,
     doubts: u32,
+    /// Before this, the log has dropped what was not delivered.
+    trimmed: Position,
 }
 
 impl World {
@@ -165,6 +169,7 @@ impl World {
             old: BTreeSet::new(),
             channels: BTreeSet::new(),
             doubts: 0,
+            trimmed: Position::ZERO,
         }
     }
 
@@ -235,6 +240,13 @@ impl World {
         let all = self.positions(range);
         let events: Vec<_> = (0..all.len()).filter(|index| self.makes_event(all[*index])).collect();
         match cut {
+            // The log has dropped its first messages, the bad one perhaps among them.
+            Cut::Event(bad) if bad >= events.len() as u64 => {
+                Parts { before: self.part(&all), bad: None, after: None }
+            }
+            Cut::Half if events.is_empty() => {
+                Parts { before: self.part(&all), bad: None, after: None }
+            }
             Cut::Event(bad) => {
                 let bad = events[usize::try_from(bad).unwrap()];
                 Parts {
@@ -305,6 +317,9 @@ impl World {
             if self.plan.kills && self.now < FAULTS_END && self.dice(250) == 0 {
                 self.kill();
             }
+            if self.faulty() && self.fills_up() && self.dice(150) == 0 {
+                self.drop_the_oldest();
+            }
             if self.now >= FAULTS_END && self.committed.position == Position::at(self.tail().end) {
                 break;
             }
@@ -316,8 +331,17 @@ impl World {
         let total = self.tail().messages;
         assert_eq!(self.committed.totals.settled(), total, "seed {}: the books", self.seed);
         let dead = self.committed.totals.dead_lettered;
-        assert_eq!(dead, self.poison.len() as u64, "seed {}: dead letters", self.seed);
-        assert_eq!(self.buried, self.poison, "seed {}: the dead letters", self.seed);
+        // A letter may become durable in the moment in which the log drops its message.
+        let letters = self.buried.len() as u64;
+        assert!(dead <= letters, "seed {}: {dead} of {letters} dead letters", self.seed);
+        let late = self.buried.iter().filter(|at| **at < self.trimmed).count() as u64;
+        assert!(letters <= dead + late, "seed {}: {dead} of {letters} dead letters", self.seed);
+        let is_left = |at: &&Position| **at >= self.trimmed || self.buried.contains(*at);
+        let poison: BTreeSet<_> = self.poison.iter().filter(is_left).copied().collect();
+        assert_eq!(self.buried, poison, "seed {}: the dead letters", self.seed);
+        let dropped = self.committed.totals.dropped;
+        let before = self.messages_before(self.trimmed);
+        assert!(dropped <= before, "seed {}: {dropped} of {before} dropped", self.seed);
         self.machine.handle(self.now, Event::Stop);
         while !self.machine.stopped() {
             self.carry_out();
@@ -358,6 +382,28 @@ impl World {
         let seed = u128::from(self.seed) << 32 | u128::from(self.process);
         self.machine = Delivery::new(config, &self.durable, seed);
         self.machine.handle(self.now, Event::Tail(self.tail()));
+    }
+
+    /// Whether this is a world in which the log is full now and then: with poison or without, in
+    /// storms and in calm.
+    const fn fills_up(&self) -> bool {
+        self.seed % 7 < 3
+    }
+
+    /// The log is full: frames go, and with them the cursors move, the stored ones first.
+    fn drop_the_oldest(&mut self) {
+        let first = self.committed.position.offset.get();
+        let left = self.tail().end.get().saturating_sub(first);
+        let to = Position::at(Offset::new(first + self.dice(left + 1)));
+        if to > self.trimmed {
+            self.trimmed = to;
+            // What is cut in the middle is sent again.
+            self.doubts += 1;
+            let messages_before = self.messages_before(to);
+            self.durable.lift(to, messages_before);
+            self.committed.lift(to, messages_before);
+            self.tell(Event::Trimmed { to, messages_before });
+        }
     }
 
     /// Lets time pass to the next thing that happens.
@@ -435,6 +481,7 @@ impl World {
             Event::Committed => self.durable = self.committed.clone(),
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
             Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
+            Event::Trimmed { .. } | Event::Lost { .. } => {}
             Event::Tick | Event::Stop => {}
         }
         self.machine.handle(self.now, event);
@@ -520,6 +567,11 @@ impl World {
     fn bury(&mut self, batch: BatchId, range: PositionRange) {
         let events: Vec<_> =
             self.positions(range).into_iter().filter(|at| self.makes_event(*at)).collect();
+        if events.is_empty() && range.start <= self.trimmed {
+            // The event was in what the log has dropped.
+            let event = Event::DeadLettered(batch);
+            return self.later(Duration::from_millis(5), Pending::Event(event));
+        }
         let [at] = events[..] else { panic!("seed {}: {range} is not one event", self.seed) };
         assert!(self.poison.contains(&at), "seed {}: {at} is dead-lettered", self.seed);
         let event = if self.faulty() && self.dice(4) == 0 {
@@ -537,7 +589,8 @@ impl World {
         let range = PositionRange { start: self.committed.position, end: checkpoint.position };
         for at in self.positions(range) {
             assert!(
-                !self.makes_event(at)
+                at < self.trimmed
+                    || !self.makes_event(at)
                     || self.indexed.contains_key(&at)
                     || self.buried.contains(&at),
                 "seed {}: the checkpoint {} passed {at}, which is nowhere",

@@ -64,6 +64,8 @@ pub(super) enum Settled {
     Acknowledged,
     /// Its event is in the dead letters.
     DeadLettered,
+    /// The log has given it up.
+    Dropped,
 }
 
 /// What a collector that refused an event said of those before it.
@@ -178,28 +180,75 @@ impl Window {
 
     fn reclaim(&mut self) {
         while let Some(first) = self.order.first_entry() {
-            let batch = self.batches.get(first.get());
-            let Some(Batch { stage: Stage::Settled(how), range, messages, filtered, .. }) = batch
-            else {
-                return;
-            };
-            if range.start != self.settled {
+            let Some(batch) = self.batches.get(first.get()) else { return };
+            let Stage::Settled(how) = batch.stage else { return };
+            if batch.range.start != self.settled {
                 return;
             }
-            self.settled = range.end;
-            self.totals.filtered += filtered;
-            let events = messages.saturating_sub(*filtered);
-            match how {
-                Settled::Acknowledged => self.totals.acknowledged += events,
-                Settled::DeadLettered => self.totals.dead_lettered += events,
-            }
+            self.settled = batch.range.end;
+            self.totals = counted(self.totals, batch, how);
             let id = first.remove();
             self.batches.remove(&id);
         }
+    }
+
+    /// Gives up what lies before `to`, which `settled` messages since the origin precede. Batches
+    /// that lie before it whole are gone, and are returned; one that only begins there is cut:
+    /// its rest is still to be settled. How many events a cut batch has is not known any more, and
+    /// left as it was: that many are in the body that is on its way.
+    pub(super) fn trim(&mut self, to: Position, settled: u64) -> Vec<BatchId> {
+        let mut gone = Vec::new();
+        while let Some(first) = self.order.first_entry() {
+            let Some(batch) = self.batches.get(first.get()).filter(|b| b.range.end <= to) else {
+                break;
+            };
+            match batch.stage {
+                Stage::Settled(how) => self.totals = counted(self.totals, batch, how),
+                Stage::Ready
+                | Stage::Faded
+                | Stage::Fetching
+                | Stage::Posting(_)
+                | Stage::Unacked { .. }
+                | Stage::Splitting { .. }
+                | Stage::Suspect { .. }
+                | Stage::Burying
+                | Stage::Unburied { .. } => self.totals.dropped += batch.messages,
+            }
+            let id = first.remove();
+            self.batches.remove(&id);
+            gone.push(id);
+        }
+        let rest = settled.saturating_sub(self.totals.settled());
+        if let Some(first) = self.order.first_entry().filter(|first| *first.key() < to) {
+            let id = first.remove();
+            if let Some(batch) = self.batches.get_mut(&id) {
+                batch.range.start = to;
+                batch.messages = batch.messages.saturating_sub(rest);
+                batch.filtered = batch.filtered.min(batch.messages);
+            }
+            self.order.insert(to, id);
+        }
+        self.totals.dropped += rest;
+        self.settled = self.settled.max(to);
+        // What begins here may have been settled before what is gone now.
+        self.reclaim();
+        gone
     }
 
     /// All batches, in the order of the log.
     pub(super) fn iter(&self) -> impl Iterator<Item = (BatchId, &Batch)> {
         self.order.values().filter_map(|id| Some((*id, self.batches.get(id)?)))
     }
+}
+
+/// The totals with a batch that is passed.
+const fn counted(mut totals: Totals, batch: &Batch, how: Settled) -> Totals {
+    totals.filtered += batch.filtered;
+    let left = batch.messages.saturating_sub(batch.filtered);
+    match how {
+        Settled::Acknowledged => totals.acknowledged += left,
+        Settled::DeadLettered => totals.dead_lettered += left,
+        Settled::Dropped => totals.dropped += left,
+    }
+    totals
 }

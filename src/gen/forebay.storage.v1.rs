@@ -271,6 +271,7 @@ pub enum Fate {
     /// One event, refused for its own sake, and not yet in the dead letters. To be sent again, alone;
     /// who does not know this value takes it for FATE_UNSPECIFIED, which is safe.
     Refused = 4,
+    Dropped = 5,
 }
 impl Fate {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -284,6 +285,7 @@ impl Fate {
             Self::Acknowledged => "FATE_ACKNOWLEDGED",
             Self::DeadLettered => "FATE_DEAD_LETTERED",
             Self::Refused => "FATE_REFUSED",
+            Self::Dropped => "FATE_DROPPED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -294,6 +296,7 @@ impl Fate {
             "FATE_ACKNOWLEDGED" => Some(Self::Acknowledged),
             "FATE_DEAD_LETTERED" => Some(Self::DeadLettered),
             "FATE_REFUSED" => Some(Self::Refused),
+            "FATE_DROPPED" => Some(Self::Dropped),
             _ => None,
         }
     }
@@ -324,6 +327,90 @@ impl Framing {
             "FRAMING_UNSPECIFIED" => Some(Self::Unspecified),
             "FRAMING_TRUNCATED" => Some(Self::Truncated),
             "FRAMING_BAD_LENGTH" => Some(Self::BadLength),
+            _ => None,
+        }
+    }
+}
+/// A stretch of the log that some destinations never get. In the family of the store's facts;
+/// key: "gap/", then the first offset, 8 bytes big-endian.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gap {
+    #[prost(enumeration = "GapCause", tag = "1")]
+    pub cause: i32,
+    #[prost(uint64, tag = "2")]
+    pub first_offset: u64,
+    #[prost(uint64, tag = "3")]
+    pub end_offset: u64,
+    /// Messages in the log before first_offset, and in the stretch.
+    #[prost(uint64, tag = "4")]
+    pub messages_before: u64,
+    #[prost(uint64, tag = "5")]
+    pub messages: u64,
+    #[prost(int64, tag = "6")]
+    pub first_recorded_us: i64,
+    #[prost(int64, tag = "7")]
+    pub last_recorded_us: i64,
+    /// What each destination lost, as of its last synced checkpoint.
+    #[prost(message, repeated, tag = "8")]
+    pub losses: ::prost::alloc::vec::Vec<GapLoss>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GapLoss {
+    #[prost(string, tag = "1")]
+    pub destination: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub messages: u64,
+}
+/// The last record of a store that was closed in order: damage to the last record of RocksDB's log
+/// is then damage to this one, and not to a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoreClosed {
+    #[prost(uint64, tag = "1")]
+    pub end_offset: u64,
+    #[prost(int64, tag = "2")]
+    pub closed_us: i64,
+}
+/// Beside RocksDB's files, in a file of its own: how far the log had come. A log that is found
+/// shorter has lost files or records.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Witness {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub end_offset: u64,
+    /// Messages in the log before end_offset.
+    #[prost(uint64, tag = "3")]
+    pub messages: u64,
+    #[prost(int64, tag = "4")]
+    pub written_us: i64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GapCause {
+    Unspecified = 0,
+    /// Dropped for want of space, before every destination had it.
+    Space = 1,
+    /// Damaged or lost, and passed over as an operator wished. The reader passes over it, too.
+    Damage = 2,
+}
+impl GapCause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GAP_CAUSE_UNSPECIFIED",
+            Self::Space => "GAP_CAUSE_SPACE",
+            Self::Damage => "GAP_CAUSE_DAMAGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GAP_CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GAP_CAUSE_SPACE" => Some(Self::Space),
+            "GAP_CAUSE_DAMAGE" => Some(Self::Damage),
             _ => None,
         }
     }

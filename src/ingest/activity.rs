@@ -15,12 +15,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::connection::MAX_HEAD;
+use super::head::HeadScan;
 use crate::clock;
 
 /// How long the phases of a connection may take. A request has its own deadline.
@@ -55,12 +57,15 @@ pub(super) struct Activity {
     epoch: Instant,
     /// Microseconds from `epoch` to the start of the phase, times 4, plus the phase.
     state: AtomicU64,
+    /// Whether the head of this request has two lengths.
+    two_lengths: AtomicBool,
 }
 
 impl Activity {
     /// A connection that has just been accepted.
     pub(super) fn new(now: Instant) -> Self {
-        let activity = Self { epoch: now, state: AtomicU64::new(0) };
+        let activity =
+            Self { epoch: now, state: AtomicU64::new(0), two_lengths: AtomicBool::new(false) };
         activity.enter(Phase::Idle, now);
         activity
     }
@@ -68,8 +73,15 @@ impl Activity {
     /// Bytes have come.
     fn bytes_came(&self) {
         if self.phase().0 == Phase::Idle {
+            self.two_lengths.store(false, Ordering::Relaxed);
             self.enter(Phase::Head, clock::instant());
         }
+    }
+
+    /// Whether the head that was read last says twice how long its body is. Of a pipelined head,
+    /// which comes with the request before it, this is not known.
+    pub(super) fn has_two_lengths(&self) -> bool {
+        self.two_lengths.load(Ordering::Relaxed)
     }
 
     /// A head is complete. Returns when its first byte came.
@@ -124,11 +136,12 @@ impl Activity {
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    scan: HeadScan,
 }
 
 impl<S> Watched<S> {
-    pub(super) const fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, scan: HeadScan::default() }
     }
 }
 
@@ -140,8 +153,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        if buf.filled().len() > before {
-            self.activity.bytes_came();
+        let Self { activity, scan, .. } = &mut *self;
+        let bytes = buf.filled().get(before..).unwrap_or_default();
+        if bytes.is_empty() {
+            return Poll::Ready(result);
+        }
+        if activity.phase().0 == Phase::Idle {
+            scan.begins();
+        }
+        activity.bytes_came();
+        if activity.phase().0 == Phase::Head
+            && let Some(both) = scan.feed(bytes, MAX_HEAD)
+        {
+            activity.two_lengths.store(both, Ordering::Relaxed);
         }
         Poll::Ready(result)
     }

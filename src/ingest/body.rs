@@ -1,9 +1,9 @@
 //! Reading bodies, up to a limit.
 
-use std::io::Read;
+use std::io::{self, Write};
 
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
+use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
@@ -77,28 +77,115 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
 pub(super) enum Gunzipped {
     /// The content.
     Content(Bytes),
-    /// The content is larger than the limit.
+    /// The content is larger than the limit, or than its gzip may say.
     TooLarge,
-    /// It is no gzip, or a damaged one.
-    Damaged,
+    /// It is no gzip, or a damaged one: the bytes as they came.
+    Damaged(Bytes),
 }
 
-/// Decompresses a body. Never produces more than `limit` bytes and one.
-pub(super) fn gunzip(body: &[u8], limit: usize) -> Gunzipped {
-    // What logs usually come to.
-    let mut content = Vec::with_capacity(body.len().saturating_mul(8).min(limit));
-    let cap = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    match MultiGzDecoder::new(body).take(cap).read_to_end(&mut content) {
-        Ok(len) if len > limit => Gunzipped::TooLarge,
-        Ok(_) => Gunzipped::Content(content.into()),
-        Err(_) => Gunzipped::Damaged,
+/// Reads a gzip body and decompresses it as it comes, so that a bomb is found before all of it is
+/// there. Never holds more than `limit` bytes of gzip and as many of content.
+pub(super) async fn collect_gzip(
+    mut body: Incoming,
+    limit: usize,
+    ratio: usize,
+) -> Result<Gunzipped, BodyError> {
+    if declared_len(&body).is_some_and(|len| usize::try_from(len).unwrap_or(usize::MAX) > limit) {
+        return Err(BodyError::TooLarge);
     }
+    let mut gunzip = Gunzip::new(limit, ratio);
+    let mut raw = BytesMut::new();
+    while let Some(piece) = next(&mut body).await? {
+        if raw.len().saturating_add(piece.len()) > limit || !gunzip.feed(&piece) {
+            discard(body, limit).await;
+            return Ok(Gunzipped::TooLarge);
+        }
+        // Kept because damage shows at the end, and then the bytes are stored as they came.
+        raw.extend_from_slice(&piece);
+    }
+    Ok(match gunzip.end() {
+        Ok(content) => Gunzipped::Content(content),
+        Err(NoContent::TooLarge) => Gunzipped::TooLarge,
+        Err(NoContent::Damaged) => Gunzipped::Damaged(raw.freeze()),
+    })
+}
+
+/// A gzip stream being decompressed.
+struct Gunzip {
+    /// None once the stream is damaged.
+    decoder: Option<MultiGzDecoder<Capped>>,
+    limit: usize,
+    ratio: usize,
+    fed: usize,
+}
+
+/// Content up to a limit.
+struct Capped {
+    content: Vec<u8>,
+    limit: usize,
+    over: bool,
+}
+
+impl Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.content.len().saturating_add(bytes.len()) > self.limit {
+            self.over = true;
+            return Err(io::Error::other("more content than the limit"));
+        }
+        self.content.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The content that is worth no look at the ratio. Many equal lines compress well, and a batch of
+/// them must not be lost for it.
+const SMALL: usize = 1 << 20;
+
+impl Gunzip {
+    fn new(limit: usize, ratio: usize) -> Self {
+        let capped = Capped { content: Vec::new(), limit: 0, over: false };
+        Self { decoder: Some(MultiGzDecoder::new(capped)), limit, ratio, fed: 0 }
+    }
+
+    /// Takes the next bytes. False: too much content came out of them.
+    fn feed(&mut self, bytes: &[u8]) -> bool {
+        self.fed = self.fed.saturating_add(bytes.len());
+        let allowed = self.fed.saturating_mul(self.ratio).max(SMALL).min(self.limit);
+        let Some(decoder) = &mut self.decoder else { return true };
+        decoder.get_mut().limit = allowed;
+        if decoder.write_all(bytes).is_err() {
+            let over = decoder.get_ref().over;
+            self.decoder = None;
+            return !over;
+        }
+        true
+    }
+
+    /// The content, if the stream is whole. Its last bytes may come only now.
+    fn end(self) -> Result<Bytes, NoContent> {
+        let mut decoder = self.decoder.ok_or(NoContent::Damaged)?;
+        let ended = decoder.try_finish();
+        if decoder.get_ref().over {
+            return Err(NoContent::TooLarge);
+        }
+        let capped = ended.and_then(|()| decoder.finish()).map_err(|_| NoContent::Damaged)?;
+        Ok(capped.content.into())
+    }
+}
+
+/// Why there is no content at the end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoContent {
+    TooLarge,
+    Damaged,
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
@@ -110,31 +197,71 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn gunzip(body: &[u8], piece: usize, limit: usize, ratio: usize) -> Result<Bytes, NoContent> {
+        let mut gunzip = Gunzip::new(limit, ratio);
+        for bytes in body.chunks(piece) {
+            if !gunzip.feed(bytes) {
+                return Err(NoContent::TooLarge);
+            }
+        }
+        gunzip.end()
+    }
+
     #[test]
-    fn gzip_is_decoded_up_to_the_limit() {
-        let content = vec![b'x'; 1000];
+    fn gzip_is_decompressed_up_to_the_limit_in_any_pieces() {
+        let content = [b'x'; 1000];
         let body = gzip(&content);
-        assert_eq!(gunzip(&body, 1000), Gunzipped::Content(content.clone().into()));
-        assert_eq!(gunzip(&body, 999), Gunzipped::TooLarge);
-        let two = [body, gzip(b"y")].concat();
-        assert_eq!(gunzip(&two, 2000), Gunzipped::Content([&content[..], b"y"].concat().into()));
-        assert_eq!(gunzip(&gzip(b""), 0), Gunzipped::Content(Bytes::new()));
+        for piece in [1, 7, 1000] {
+            assert_eq!(gunzip(&body, piece, 1000, 1000).as_deref(), Ok(&content[..]));
+            assert_eq!(gunzip(&body, piece, 999, 1000), Err(NoContent::TooLarge));
+            // Two members are one stream.
+            let two = [body.clone(), gzip(b"y")].concat();
+            let both = [&content[..], b"y"].concat();
+            assert_eq!(gunzip(&two, piece, 2000, 1000).as_deref(), Ok(&both[..]));
+            assert_eq!(gunzip(&gzip(b""), piece, 0, 1000).as_deref(), Ok(&b""[..]));
+        }
     }
 
     #[test]
     fn a_bomb_stops_at_the_limit() {
         let bomb = gzip(&vec![0; 16 << 20]);
         assert!(bomb.len() < 100_000);
-        assert_eq!(gunzip(&bomb, 8 << 20), Gunzipped::TooLarge);
+        let mut gunzip = Gunzip::new(8 << 20, 2000);
+        let mut fed = 0;
+        while gunzip.feed(&bomb[fed..fed + 1000]) {
+            fed += 1000;
+        }
+        assert!(fed < bomb.len() * 6 / 10, "half of it was enough: {fed}");
+    }
+
+    #[test]
+    fn content_is_no_larger_than_its_gzip_can_mean() {
+        // A ratio of 1000, more than any log has.
+        let bomb = gzip(&vec![0; 4 << 20]);
+        assert_eq!(gunzip(&bomb, 1000, 8 << 20, 200), Err(NoContent::TooLarge));
+        // Small content may compress as well as it likes.
+        assert!(gunzip(&gzip(&vec![0; 1 << 20]), 1000, 8 << 20, 200).is_ok());
+        let lines: Vec<u8> = (0..60_000_u32)
+            .flat_map(|n| format!("{n} the same line again and again and again\n").into_bytes())
+            .collect();
+        assert!(lines.len() > 2 << 20);
+        assert!(gunzip(&gzip(&lines), 1000, 8 << 20, 200).is_ok());
     }
 
     #[test]
     fn damage_is_told_from_size() {
         let body = gzip(&[b'x'; 1000]);
-        assert_eq!(gunzip(b"not gzip", 1000), Gunzipped::Damaged);
-        assert_eq!(gunzip(&body[..body.len() - 1], 1000), Gunzipped::Damaged);
         let mut flipped = body.clone();
         flipped[body.len() - 6] ^= 1;
-        assert_eq!(gunzip(&flipped, 1000), Gunzipped::Damaged);
+        for bad in [&b"not gzip"[..], &body[..body.len() - 1], &flipped, b""] {
+            for piece in [1, 1000] {
+                assert_eq!(
+                    gunzip(bad, piece, 1000, 1000),
+                    Err(NoContent::Damaged),
+                    "{}",
+                    bad.escape_ascii()
+                );
+            }
+        }
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use hyper::header::{
     CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
-use hyper::http::request;
 
+use super::access::Source;
 use super::response::Refusal;
 use crate::logplex::Profile;
 use crate::types::UnixMicros;
@@ -17,6 +17,8 @@ const FRAME_ID: HeaderName = HeaderName::from_static("logplex-frame-id");
 const DRAIN_TOKEN: HeaderName = HeaderName::from_static("logplex-drain-token");
 const MESSAGE_COUNT: HeaderName = HeaderName::from_static("logplex-msg-count");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const DROP_COUNT: HeaderName = HeaderName::from_static("logplex-drop-count");
+const LOST_COUNT: HeaderName = HeaderName::from_static("logplex-lost-count");
 
 /// The longest frame id, drain token or request id that is kept.
 const MAX_IDENTIFIER: usize = 128;
@@ -38,6 +40,9 @@ pub(super) struct Facts {
     pub(super) frame_id: Option<String>,
     pub(super) dedupe_scope: String,
     pub(super) messages_claimed: Option<u32>,
+    /// Messages that log-shuttle says it has dropped (L12), and could not deliver (L13).
+    pub(super) dropped: u64,
+    pub(super) lost: u64,
     /// Headers that were there and could not be used.
     pub(super) odd_headers: u32,
     pub(super) received: UnixMicros,
@@ -45,17 +50,26 @@ pub(super) struct Facts {
     pub(super) query: String,
 }
 
+/// What ingest knows of a frame beside its head.
+#[derive(Clone, Debug)]
+pub(super) struct Given<'a> {
+    /// Who sends, when there are users.
+    pub(super) user: Option<&'a str>,
+    /// Where the frame belongs.
+    pub(super) source: Source<'a>,
+    /// What its sender is treated as.
+    pub(super) profile: Profile,
+    /// What is kept of the query.
+    pub(super) query: String,
+    pub(super) peer: IpAddr,
+    pub(super) received: UnixMicros,
+}
+
 impl Facts {
     /// Reads a head. Nothing in it is a reason to refuse: a header that is not what it should be
     /// counts as absent.
-    pub(super) fn new(
-        head: &request::Parts,
-        user: Option<&str>,
-        peer: IpAddr,
-        received: UnixMicros,
-    ) -> Self {
-        let headers = &head.headers;
-        let profile = profile(headers);
+    pub(super) fn new(headers: &HeaderMap, given: Given<'_>) -> Self {
+        let Given { user, source, profile, query, peer, received } = given;
         let mut odd_headers = 0_u32;
         let mut identifier = |name: &HeaderName| {
             let value = headers.get(name)?;
@@ -63,25 +77,32 @@ impl Facts {
             odd_headers = odd_headers.saturating_add(u32::from(good.is_none()));
             good.map(str::to_owned)
         };
-        let drain_token = identifier(&DRAIN_TOKEN);
+        // Only for its oddness: the token itself was read when the drain was looked up.
+        identifier(&DRAIN_TOKEN);
+        let drain_token = source.token.map(str::to_owned);
         let (frame_id, dedupe_scope) = match profile {
             Profile::Logplex => (identifier(&FRAME_ID), drain_token.clone().unwrap_or_default()),
             // The id of a batch, the same at every try (log-shuttle source, http_outlet.go).
             Profile::Shuttle => (identifier(&REQUEST_ID), user.unwrap_or_default().to_owned()),
             Profile::Other => (None, String::new()),
         };
-        let claimed = headers.get(&MESSAGE_COUNT);
-        let messages_claimed = claimed.and_then(as_count);
-        if claimed.is_some() && messages_claimed.is_none() {
-            odd_headers = odd_headers.saturating_add(1);
-        }
-        let query = head.uri.query().unwrap_or_default().to_owned();
+        let mut count = |name: &HeaderName| {
+            let value = headers.get(name)?;
+            let good = as_count(value);
+            odd_headers = odd_headers.saturating_add(u32::from(good.is_none()));
+            good
+        };
+        let messages_claimed = count(&MESSAGE_COUNT);
+        let dropped = count(&DROP_COUNT).map_or(0, u64::from);
+        let lost = count(&LOST_COUNT).map_or(0, u64::from);
         Self {
             profile,
             drain_token,
             frame_id,
             dedupe_scope,
             messages_claimed,
+            dropped,
+            lost,
             odd_headers,
             received,
             peer,
@@ -104,6 +125,11 @@ impl Facts {
             body,
         }
     }
+}
+
+/// The drain token of a head, if it has one that can be used.
+pub(super) fn drain_token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(&DRAIN_TOKEN).and_then(as_identifier)
 }
 
 /// Who sends: told from what only that sender writes.
@@ -165,6 +191,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use hyper::Request;
+    use hyper::http::request;
 
     use super::*;
 
@@ -178,8 +205,22 @@ mod tests {
         builder.body(()).unwrap().into_parts().0
     }
 
+    fn facts_as(headers: &[(&str, &str)], given: Option<Profile>) -> Facts {
+        let head = head("/logs?app=x&y", headers);
+        let headers = &head.headers;
+        let given = Given {
+            user: Some("user"),
+            source: Source::of(drain_token(headers)),
+            profile: given.unwrap_or_else(|| profile(headers)),
+            query: "app=x".to_owned(),
+            peer: PEER,
+            received: UnixMicros::new(7),
+        };
+        Facts::new(headers, given)
+    }
+
     fn facts(headers: &[(&str, &str)]) -> Facts {
-        Facts::new(&head("/logs?app=x&y", headers), Some("user"), PEER, UnixMicros::new(7))
+        facts_as(headers, None)
     }
 
     #[test]
@@ -197,10 +238,12 @@ mod tests {
             frame_id: Some("09C557EAFCFB6CF2740EE62F62971098".to_owned()),
             dedupe_scope: "d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned(),
             messages_claimed: Some(2),
+            dropped: 0,
+            lost: 0,
             odd_headers: 0,
             received: UnixMicros::new(7),
             peer: PEER,
-            query: "app=x&y".to_owned(),
+            query: "app=x".to_owned(),
         };
         assert_eq!(facts, expected);
     }
@@ -215,6 +258,25 @@ mod tests {
         // Behind Logplex it is Logplex's frame.
         let relayed = facts(&[agent, ("Logplex-Drain-Token", "d.x"), ("X-Request-Id", "uuid")]);
         assert_eq!((relayed.profile, relayed.frame_id), (Profile::Logplex, None));
+    }
+
+    /// A drain can be told what it is: then that decides which id is the frame's.
+    #[test]
+    fn a_profile_that_is_given_decides() {
+        let headers =
+            [("Logplex-Frame-Id", "F1"), ("Logplex-Drain-Token", "d.x"), ("X-Request-Id", "uuid")];
+        let id = |profile| facts_as(&headers, Some(profile)).frame_id;
+        assert_eq!(id(Profile::Logplex).as_deref(), Some("F1"));
+        assert_eq!(id(Profile::Shuttle).as_deref(), Some("uuid"));
+        assert_eq!(id(Profile::Other), None);
+    }
+
+    #[test]
+    fn what_log_shuttle_has_lost_is_read() {
+        let facts = facts(&[("Logplex-Drop-Count", "12"), ("Logplex-Lost-Count", "7")]);
+        assert_eq!((facts.dropped, facts.lost, facts.odd_headers), (12, 7, 0));
+        let odd = facts_as(&[("Logplex-Drop-Count", "many")], None);
+        assert_eq!((odd.dropped, odd.odd_headers), (0, 1));
     }
 
     #[test]

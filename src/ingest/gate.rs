@@ -1,11 +1,23 @@
 //! Whether connections are accepted.
 //!
+//! ```text
+//!          nothing is taken for hold_after         nothing is taken for close_after more
+//!  open ─────────────────────────────▶ holding ─────────────────────────────▶ full
+//!   ▲ ◀──────── a frame is taken ─────────┘                                     │
+//!   └──────── a frame is taken, or the log has space and answers a probe ───────┘
+//!
+//!  closed: the log takes nothing before a restart. From anywhere, to nowhere.
+//! ```
+//!
 //! A log that takes no more frames is first met by holding requests, then by 503. When it lasts,
 //! a 503 is not good enough: Logplex makes its three tries within a second and drops the frame.
 //! A refused connection costs no try, so the listener closes (Logplex source,
-//! logplex_http_drain.erl, `try_connect`).
+//! logplex_http_drain.erl, `try_connect`). To the outside, full and closed are one: `closed`.
+//!
+//! Only waiting for us counts: for memory, for space, for a sync. A sender that is slow with its
+//! body closes nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,32 +26,71 @@ use tokio::sync::watch;
 /// What the accept loop does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Accepts.
+    /// Accepts, and frames are taken.
     Open,
-    /// The log has taken nothing for too long: refuses connections until it has space.
+    /// Accepts, and requests wait.
+    Holding,
+    /// The log has taken nothing for too long: refuses connections until it would.
     Full,
     /// The log will not take anything before a restart: refuses connections.
     Closed,
 }
 
-/// Learns from every append, tells the accept loop.
+impl State {
+    /// Every state as it is seen from outside.
+    pub(super) const SHOWN: [&'static str; 3] = ["open", "holding", "closed"];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Holding => "holding",
+            Self::Full | Self::Closed => "closed",
+        }
+    }
+}
+
+/// Learns from every request, tells the accept loop.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// How long the log may refuse before the gate closes.
-    patience: Duration,
-    /// Since when it refuses. Locked only in trouble.
-    refused_since: Mutex<Option<Instant>>,
-    /// Whether `refused_since` is set: what the good path looks at.
+    hold_after: Duration,
+    close_after: Duration,
+    /// Requests that wait for us.
+    waiting: AtomicUsize,
+    /// Frames that were taken.
+    taken: AtomicU64,
+    /// Whether the state is not open: what the good path looks at.
     troubled: AtomicBool,
+    stall: Mutex<Stall>,
     state: watch::Sender<State>,
 }
 
+/// How long nothing has been taken although somebody waited.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stall {
+    looked: Option<Instant>,
+    taken: u64,
+    lasts: Duration,
+}
+
+/// A request waits for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Gate {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(hold_after: Duration, close_after: Duration) -> Self {
         Self {
-            patience,
-            refused_since: Mutex::new(None),
+            hold_after,
+            close_after,
+            waiting: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             troubled: AtomicBool::new(false),
+            stall: Mutex::default(),
             state: watch::Sender::new(State::Open),
         }
     }
@@ -49,37 +100,82 @@ impl Gate {
         self.state.subscribe()
     }
 
+    /// The state at this moment.
+    pub(super) fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    /// How often [`Self::look`] wants to be called.
+    pub(super) fn pace(&self) -> Duration {
+        const SLOWEST: Duration = Duration::from_millis(250);
+        const FASTEST: Duration = Duration::from_millis(10);
+        (self.hold_after / 4).clamp(FASTEST, SLOWEST)
+    }
+
+    /// A request waits for memory or for the log.
+    pub(super) fn waits(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// Whether no request waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
     /// The log took a frame.
     pub(super) fn taken(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
         if self.troubled.load(Ordering::Relaxed) {
             self.open();
         }
     }
 
-    /// The log refused a frame for now.
-    pub(super) fn refused(&self, now: Instant) {
-        let since = *self.since().get_or_insert(now);
-        self.troubled.store(true, Ordering::Relaxed);
-        if now.saturating_duration_since(since) >= self.patience {
-            self.change(State::Open, State::Full);
-        }
-    }
-
     /// The log will not take anything any more.
     pub(super) fn broken(&self) {
+        self.troubled.store(true, Ordering::Relaxed);
         self.state.send_replace(State::Closed);
     }
 
     /// Accepts again: the log took a frame, or says that it would.
     pub(super) fn open(&self) {
-        *self.since() = None;
+        {
+            let mut stall = self.stall();
+            (stall.looked, stall.lasts) = (None, Duration::ZERO);
+        }
         self.troubled.store(false, Ordering::Relaxed);
-        self.change(State::Full, State::Open);
+        self.change(&[State::Holding, State::Full], State::Open);
     }
 
-    fn change(&self, from: State, to: State) {
+    /// Looks how things are. Time counts as stalled when somebody waited at its end and nothing
+    /// was taken in it.
+    pub(super) fn look(&self, now: Instant) {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let lasts = {
+            let mut stall = self.stall();
+            let since = stall.looked.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            if taken != stall.taken {
+                stall.lasts = Duration::ZERO;
+            } else if !self.is_idle() {
+                stall.lasts = stall.lasts.saturating_add(since);
+            }
+            (stall.looked, stall.taken) = (Some(now), taken);
+            stall.lasts
+        };
+        if lasts < self.hold_after {
+            return;
+        }
+        self.troubled.store(true, Ordering::Relaxed);
+        if lasts >= self.hold_after.saturating_add(self.close_after) {
+            self.change(&[State::Open, State::Holding], State::Full);
+        } else {
+            self.change(&[State::Open], State::Holding);
+        }
+    }
+
+    fn change(&self, from: &[State], to: State) {
         self.state.send_if_modified(|state| {
-            let changes = *state == from;
+            let changes = from.contains(state);
             if changes {
                 *state = to;
             }
@@ -87,9 +183,9 @@ impl Gate {
         });
     }
 
-    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Nothing can panic while this is locked, and an instant cannot be half written.
-        self.refused_since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stall(&self) -> MutexGuard<'_, Stall> {
+        // Nothing can panic while this is locked, and half of it is as good as all of it.
+        self.stall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,47 +194,78 @@ mod tests {
     use super::*;
     use crate::clock;
 
+    fn gate() -> Gate {
+        Gate::new(Duration::from_secs(1), Duration::from_secs(4))
+    }
+
+    /// Looks every 250 ms from one time to another, in seconds.
+    fn look(gate: &Gate, start: Instant, from: u64, until: u64) -> State {
+        for quarter in from * 4..=until * 4 {
+            gate.look(start + Duration::from_millis(250 * quarter));
+        }
+        gate.state()
+    }
+
     #[test]
-    fn the_gate_closes_only_when_refusals_last() {
-        let start = clock::instant();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let gate = Gate::new(Duration::from_secs(4));
-        let state = gate.watch();
-        gate.refused(at(0));
-        gate.refused(at(3));
-        assert_eq!(*state.borrow(), State::Open);
+    fn the_gate_holds_and_then_closes_only_when_nothing_is_taken() {
+        let (start, gate) = (clock::instant(), gate());
+        assert_eq!(look(&gate, start, 0, 100), State::Open, "nobody waits");
+        let waiting = gate.waits();
+        gate.look(start + Duration::from_millis(100_900));
+        assert_eq!(gate.state(), State::Open);
+        assert_eq!(look(&gate, start, 101, 101), State::Holding);
         gate.taken();
-        gate.refused(at(4));
-        assert_eq!(*state.borrow(), State::Open, "a frame was taken in between");
-        gate.refused(at(8));
-        assert_eq!(*state.borrow(), State::Full);
-        gate.refused(at(9));
-        assert_eq!(*state.borrow(), State::Full);
+        assert_eq!(gate.state(), State::Open);
+        assert_eq!(look(&gate, start, 102, 105), State::Holding, "a frame was taken in between");
+        assert_eq!(look(&gate, start, 106, 107), State::Full);
+        assert_eq!(look(&gate, start, 108, 109), State::Full);
         gate.taken();
-        assert_eq!(*state.borrow(), State::Open);
+        assert_eq!(gate.state(), State::Open);
+        drop(waiting);
+        assert!(gate.is_idle());
+    }
+
+    #[test]
+    fn a_log_that_takes_something_now_and_then_never_closes_the_gate() {
+        let (start, gate) = (clock::instant(), gate());
+        let _waiting = gate.waits();
+        for second in 0..60 {
+            assert_ne!(look(&gate, start, second * 3, second * 3 + 2), State::Full);
+            gate.taken();
+        }
+    }
+
+    #[test]
+    fn time_without_requests_does_not_count() {
+        let (start, gate) = (clock::instant(), gate());
+        let waiting = gate.waits();
+        assert_eq!(look(&gate, start, 0, 2), State::Holding);
+        drop(waiting);
+        assert_eq!(look(&gate, start, 3, 60), State::Holding);
+        let _again = gate.waits();
+        assert_eq!(look(&gate, start, 61, 61), State::Holding);
+        assert_eq!(look(&gate, start, 62, 64), State::Full);
     }
 
     #[test]
     fn a_try_begins_with_full_patience() {
-        let start = clock::instant();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let gate = Gate::new(Duration::from_secs(4));
-        gate.refused(at(0));
-        gate.refused(at(4));
+        let (start, gate) = (clock::instant(), gate());
+        let _waiting = gate.waits();
+        assert_eq!(look(&gate, start, 0, 6), State::Full);
         gate.open();
-        gate.refused(at(5));
-        assert_eq!(*gate.watch().borrow(), State::Open);
-        gate.refused(at(9));
-        assert_eq!(*gate.watch().borrow(), State::Full);
+        assert_eq!(look(&gate, start, 7, 7), State::Open);
+        assert_eq!(look(&gate, start, 8, 10), State::Holding);
+        assert_eq!(look(&gate, start, 11, 13), State::Full);
     }
 
     #[test]
     fn a_broken_log_never_opens_the_gate() {
-        let gate = Gate::new(Duration::ZERO);
+        let gate = gate();
         gate.broken();
-        gate.refused(clock::instant());
+        gate.look(clock::instant());
         gate.taken();
         gate.open();
-        assert_eq!(*gate.watch().borrow(), State::Closed);
+        assert_eq!(gate.state(), State::Closed);
+        assert_eq!(gate.state().as_str(), "closed");
     }
 }

@@ -1,13 +1,14 @@
 //! One request, from its head to its answer.
 //!
-//! The order is fixed: method, path, credentials, content type, size, byte permit, body, count,
-//! append, answer. What refuses for good comes first and needs no memory; nothing of a body is
+//! The order is fixed: path, method, credentials, drain, content type, size, byte permit, body,
+//! count, append, answer. What refuses for good comes first and needs no memory; nothing of a body is
 //! read before there is room for all of it; nothing is answered 200 before it is durable.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, EXPECT};
@@ -16,16 +17,21 @@ use hyper::{Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout_at};
 
-use super::Config;
+use super::access::{Access, Source};
 use super::activity::{Activity, Timeouts};
-use super::auth::{Users, Verdict};
+use super::addresses::Addresses;
+use super::auth::Verdict;
 use super::body::{self, BodyError, Gunzipped};
-use super::facts::{self, Coding, Facts};
+use super::config::Live;
+use super::facts::{self, Coding, Facts, Given};
 use super::gate::Gate;
+use super::handle::IngestStatus;
+use super::loss::Losses;
 use super::metrics::{End, Metrics, OpenRequest, Seldom};
 use super::response::{self, Hangup, Refusal, Response};
+use super::{Config, tls};
 use crate::clock;
-use crate::logplex::{Tally, tally};
+use crate::logplex::{Profile, Tally, tally};
 use crate::types::ByteSize;
 use crate::wal::{AppendError, Appended, Durable, Wal};
 
@@ -49,7 +55,11 @@ pub(super) struct Handler {
     pub(super) gate: Gate,
     pub(super) metrics: Metrics,
     pub(super) timeouts: Timeouts,
-    users: Users,
+    /// How long a connection may take until its first request may come.
+    pub(super) handshake: Duration,
+    pub(super) addresses: Addresses,
+    access: ArcSwap<Access>,
+    losses: Losses,
     wal: Wal,
     /// Room for bodies, from their first byte until they are durable.
     memory: Arc<Semaphore>,
@@ -76,16 +86,30 @@ impl From<BodyError> for Failure {
     }
 }
 
+/// What the head of a request says, when it may be accepted.
+struct Admitted<'a> {
+    user: Option<&'a str>,
+    source: Source<'a>,
+    profile: Profile,
+    coding: Coding,
+}
+
 impl Handler {
-    pub(super) fn new(config: Config, wal: Wal) -> Self {
+    pub(super) fn new(mut config: Config, wal: Wal) -> Self {
+        let access = Access::new(std::mem::take(&mut config.live));
         // Less than one largest body would make that body wait forever.
         let memory = permits(config.max_in_flight.get()).max(frame_permits(config.max_body));
         let memory = usize::try_from(memory).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let metrics = Metrics::new();
+        metrics.certificate(access.not_after());
         Self {
-            gate: Gate::new(config.ack_deadline),
-            metrics: Metrics::new(),
+            gate: Gate::new(config.hold_after, config.close_after),
+            metrics,
             timeouts: Timeouts::new(config.idle_timeout),
-            users: Users::new(&config.users),
+            handshake: tls::HANDSHAKE,
+            addresses: Addresses::new(config.max_connections_per_address),
+            access: ArcSwap::from_pointee(access),
+            losses: Losses::default(),
             wal,
             memory: Arc::new(Semaphore::new(memory)),
             max_body: usize::try_from(config.max_body.get()).unwrap_or(usize::MAX),
@@ -94,9 +118,41 @@ impl Handler {
         }
     }
 
-    /// Resolves when the log has space, at once if it has.
-    pub(super) async fn space(&self) {
+    /// The live settings of this moment.
+    pub(super) fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
+
+    /// Other settings, from now on.
+    pub(super) fn reload(&self, live: Live) {
+        let access = Access::new(live);
+        self.metrics.certificate(access.not_after());
+        self.access.store(Arc::new(access));
+    }
+
+    pub(super) fn status(&self) -> IngestStatus {
+        IngestStatus {
+            state: self.gate.state().as_str(),
+            connections: self.metrics.connections(),
+            requests: self.metrics.in_flight(),
+            certificate_not_after: self.access.load().not_after(),
+            upstream_loss: self.losses.lost(),
+            unknown_drains: self.losses.strangers(),
+        }
+    }
+
+    /// Whether the log has space, as far as it knows.
+    pub(super) fn has_room(&self) -> bool {
+        !self.wal.status().space_is_short
+    }
+
+    /// Resolves when the log has space, and its appender answers.
+    pub(super) async fn well(&self) {
         self.wal.space().await;
+        if !self.wal.is_alive().await {
+            // It has ended, and takes nothing before a restart.
+            self.gate.broken();
+        }
     }
 
     /// How long a request may take at most, from the first byte of its head: what a graceful stop
@@ -121,14 +177,26 @@ impl Handler {
         let started = activity.request_begins(clock::instant());
         let mut open = OpenRequest::new(&self.metrics, started);
         let (head, body) = request.into_parts();
-        let profile = facts::profile(&head.headers);
         let deadline = started.checked_add(self.config.ack_deadline).unwrap_or(started);
         let deadline = tokio::time::Instant::from_std(deadline);
 
-        let stored = match self.admit(&head) {
-            Ok((user, coding)) => {
-                let facts = Facts::new(&head, user, peer, clock::unix_micros());
-                timeout_at(deadline, self.store(&facts, coding, body)).await.unwrap_or_else(|_| {
+        let access = self.access();
+        let mut profile = facts::profile(&head.headers);
+        let stored = match self.admit(&access, &head, activity) {
+            Ok(admitted) => {
+                profile = admitted.profile;
+                let Admitted { user, source, coding, .. } = admitted;
+                let given = Given {
+                    user,
+                    source,
+                    profile,
+                    query: access.query(head.uri.query().unwrap_or_default()),
+                    peer,
+                    received: clock::unix_micros(),
+                };
+                let facts = Facts::new(&head.headers, given);
+                let store = self.store(&facts, source, coding, body);
+                timeout_at(deadline, store).await.unwrap_or_else(|_| {
                     self.metrics.deadline_exceeded.increment(1);
                     Err(Failure::Unavailable)
                 })
@@ -164,30 +232,50 @@ impl Handler {
         answer
     }
 
-    /// Refuses what can never be accepted, as far as the head says. Returns the user and how the
-    /// body is coded.
-    fn admit(&self, head: &request::Parts) -> Result<(Option<&str>, Coding), Refusal> {
+    /// Refuses what can never be accepted, as far as the head says.
+    fn admit<'a>(
+        &self,
+        access: &'a Access,
+        head: &'a request::Parts,
+        activity: &Activity,
+    ) -> Result<Admitted<'a>, Refusal> {
         let path = head.uri.path();
         if path.len().saturating_add(head.uri.query().map_or(0, str::len)) > MAX_URI {
             return Err(Refusal::Uri);
         }
-        if path != self.config.path {
-            return Err(Refusal::Path);
-        }
+        let secret = match path.strip_prefix(self.config.path.as_str()) {
+            Some("") => None,
+            // Behind the path there may be a secret, and nothing else.
+            Some(rest) if access.users.any_by_path() => {
+                Some(rest.strip_prefix('/').ok_or(Refusal::Path)?)
+            }
+            Some(_) | None => return Err(Refusal::Path),
+        };
         if head.method != Method::POST {
             return Err(Refusal::Method);
         }
-        let credentials = head.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-        let user = match self.users.check(credentials) {
-            Verdict::User(name) => Some(name),
+        let headers = &head.headers;
+        let authorization = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let verdict = access.users.check(authorization, secret);
+        let user = match verdict {
+            Verdict::User(number) => {
+                access.users.used(number, clock::unix_micros());
+                access.users.name(number)
+            }
             Verdict::Anybody => None,
             Verdict::Nobody => {
                 self.metrics.auth_failures.increment(1);
                 return Err(Refusal::Credentials);
             }
         };
-        facts::check_content_type(&head.headers)?;
-        Ok((user, facts::coding(&head.headers)?))
+        let source = access.source(verdict, facts::drain_token(headers))?;
+        facts::check_content_type(headers)?;
+        if activity.has_two_lengths() {
+            return Err(Refusal::Lengths);
+        }
+        let given = source.drain.and_then(|drain| drain.profile);
+        let profile = given.unwrap_or_else(|| facts::profile(headers));
+        Ok(Admitted { user, source, profile, coding: facts::coding(headers)? })
     }
 
     /// Takes a frame from its head to the log. Cancelled at the ack deadline; what has been
@@ -196,6 +284,7 @@ impl Handler {
     async fn store(
         &self,
         facts: &Facts,
+        source: Source<'_>,
         coding: Coding,
         body: Incoming,
     ) -> Result<Durable, Failure> {
@@ -211,15 +300,21 @@ impl Handler {
             Coding::Gzip => self.config.max_body,
         };
         let mut permit = self.room(frame_permits(room)).await?;
-        let mut body = body::collect(body, self.max_body).await?;
-        if coding == Coding::Gzip {
-            match body::gunzip(&body, self.max_body) {
-                Gunzipped::Content(content) => body = content,
-                Gunzipped::TooLarge => return Err(Failure::Refused(Refusal::Size)),
-                // Content is no reason to refuse. The bytes are kept as they came.
-                Gunzipped::Damaged => self.metrics.damaged_gzip.increment(1),
+        let body = match coding {
+            Coding::Identity => body::collect(body, self.max_body).await?,
+            Coding::Gzip => {
+                let ratio = self.config.max_gzip_ratio;
+                match body::collect_gzip(body, self.max_body, ratio).await? {
+                    Gunzipped::Content(content) => content,
+                    Gunzipped::TooLarge => return Err(Failure::Refused(Refusal::Size)),
+                    // Content is no reason to refuse.
+                    Gunzipped::Damaged(raw) => {
+                        self.metrics.damaged_gzip.increment(1);
+                        raw
+                    }
+                }
             }
-        }
+        };
         shrink(&mut permit, frame_permits(size_of(&body)));
 
         let tally = tally(&body);
@@ -228,7 +323,10 @@ impl Handler {
             self.metrics.duplicate();
         } else {
             self.metrics.frame(&tally, facts.messages_claimed);
-            self.metrics.upstream_loss(&body, facts.profile);
+            self.losses.frame(source.label(), &body, facts);
+            if source.is_stranger() {
+                self.losses.stranger(source.token);
+            }
         }
         self.metrics.odd_headers.increment(u64::from(facts.odd_headers));
         Ok(appended.durable)
@@ -237,6 +335,10 @@ impl Handler {
     /// Waits for room for a frame.
     async fn room(&self, permits: u64) -> Result<OwnedSemaphorePermit, Failure> {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        if let Ok(permit) = Arc::clone(&self.memory).try_acquire_many_owned(permits) {
+            return Ok(permit);
+        }
+        let _waiting = self.gate.waits();
         // The semaphore is never closed.
         let permit = Arc::clone(&self.memory).acquire_many_owned(permits).await;
         permit.map_err(|_| Failure::Unavailable)
@@ -251,6 +353,7 @@ impl Handler {
         tally: &Tally,
         permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Appended, Failure> {
+        let _waiting = self.gate.waits();
         loop {
             let frame = Wal::prepare(facts.frame(body.clone(), tally.messages));
             match self.wal.append(frame, Arc::clone(&permit)).await {
@@ -259,14 +362,12 @@ impl Handler {
                     return Ok(appended);
                 }
                 Err(AppendError::NoSpace) => {
-                    self.gate.refused(clock::instant());
                     tokio::select! {
                         () = self.wal.space() => {}
                         () = sleep(OFFER_TO_FULL) => {}
                     }
                 }
                 Err(AppendError::Overloaded) => {
-                    self.gate.refused(clock::instant());
                     sleep(OFFER_TO_BUSY).await;
                 }
                 Err(AppendError::Stopping | AppendError::Poisoned) => {

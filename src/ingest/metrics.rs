@@ -3,11 +3,41 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use memchr::memmem;
-use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::gate::State;
 use super::response::Refusal;
-use crate::logplex::{LossCode, Profile, Tally, loss, parse, pieces};
+use crate::logplex::Tally;
+use crate::types::UnixMicros;
+
+/// Why a connection is closed before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwelcome {
+    /// Its address is not among `ingest.allow`.
+    Address,
+    /// Its address has as many connections as it may.
+    TooMany,
+    /// A proxy that does not say for whom it connects.
+    Proxy,
+    /// The TLS handshake failed.
+    Tls,
+    /// The handshake took too long.
+    Slow,
+}
+
+impl Unwelcome {
+    const ALL: [Self; 5] = [Self::Address, Self::TooMany, Self::Proxy, Self::Tls, Self::Slow];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::TooMany => "too_many",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+            Self::Slow => "slow",
+        }
+    }
+}
 
 /// How a request ended, as its metric says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +61,10 @@ pub(super) struct Metrics {
     refused: [(Refusal, Counter); Refusal::ALL.len()],
     duration: Histogram,
     connections: Gauge,
+    open: AtomicUsize,
+    states: [(&'static str, Gauge); State::SHOWN.len()],
+    unwelcome: [(Unwelcome, Counter); Unwelcome::ALL.len()],
+    certificate: Gauge,
     in_flight: AtomicUsize,
     pub(super) broken_bodies: Counter,
     pub(super) auth_failures: Counter,
@@ -45,13 +79,12 @@ pub(super) struct Metrics {
     mismatches: Counter,
     truncated: Counter,
     bad_length: Counter,
-    upstream_loss: [(LossCode, Counter); LossCode::ALL.len()],
 }
 
 impl Metrics {
     /// Registers every metric with the recorder that is installed now.
     pub(super) fn new() -> Self {
-        describe();
+        let unwelcome = |why: Unwelcome| counter!("forebay_http_connections_refused_total", "reason" => why.as_str());
         let requests =
             |code: &str| counter!("forebay_http_requests_total", "code" => code.to_owned());
         Self {
@@ -61,6 +94,11 @@ impl Metrics {
             refused: Refusal::ALL.map(|refusal| (refusal, requests(refusal.status().as_str()))),
             duration: histogram!("forebay_http_request_duration_seconds"),
             connections: gauge!("forebay_http_connections"),
+            open: AtomicUsize::new(0),
+            states: State::SHOWN
+                .map(|state| (state, gauge!("forebay_ingest_state", "state" => state))),
+            unwelcome: Unwelcome::ALL.map(|why| (why, unwelcome(why))),
+            certificate: gauge!("forebay_tls_certificate_not_after_seconds"),
             in_flight: AtomicUsize::new(0),
             broken_bodies: counter!("forebay_http_broken_bodies_total"),
             auth_failures: counter!("forebay_auth_failures_total"),
@@ -75,11 +113,6 @@ impl Metrics {
             mismatches: counter!("forebay_frame_count_mismatch_total"),
             truncated: counter!("forebay_framing_errors_total", "kind" => "truncated"),
             bad_length: counter!("forebay_framing_errors_total", "kind" => "bad_length"),
-            upstream_loss: LossCode::ALL.map(|code| {
-                let counter =
-                    counter!("forebay_upstream_loss_messages_total", "code" => code.as_str());
-                (code, counter)
-            }),
         }
     }
 
@@ -116,41 +149,53 @@ impl Metrics {
         self.duplicates.increment(1);
     }
 
-    /// Counts the messages that a frame reports as lost before they came to us. One search
-    /// through the body, for nearly every frame in vain.
-    pub(super) fn upstream_loss(&self, body: &[u8], profile: Profile) {
-        if memmem::find(body, b"Error L1").is_none() {
-            return;
+    /// What the accept loop does from now on.
+    pub(super) fn state(&self, state: State) {
+        for (name, gauge) in &self.states {
+            gauge.set(if *name == state.as_str() { 1.0 } else { 0.0 });
         }
-        for lost in pieces(body).filter_map(|piece| loss(&parse(piece.bytes, profile))) {
-            if let Some((_, counter)) =
-                self.upstream_loss.iter().find(|(code, _)| *code == lost.code)
-            {
-                counter.increment(lost.messages);
-            }
+    }
+
+    /// The end of the certificate's life; 0 without one.
+    pub(super) fn certificate(&self, not_after: Option<UnixMicros>) {
+        // Seconds fit into a float for as long as there will be certificates.
+        let seconds = not_after.map_or(0, |at| at.get() / 1_000_000);
+        self.certificate.set(seconds as f64);
+    }
+
+    /// A connection was closed before its first request.
+    pub(super) fn unwelcome(&self, why: Unwelcome) {
+        if let Some((_, counter)) = self.unwelcome.iter().find(|(known, _)| *known == why) {
+            counter.increment(1);
         }
     }
 
     /// How many requests have a head and no answer yet.
-    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// A connection is open for as long as the guard lives.
     pub(super) fn connection(&self) -> OpenConnection<'_> {
         self.connections.increment(1);
-        OpenConnection(&self.connections)
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(self)
     }
 }
 
 /// One connection in the gauge.
 #[derive(Debug)]
-pub(super) struct OpenConnection<'a>(&'a Gauge);
+pub(super) struct OpenConnection<'a>(&'a Metrics);
 
 impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
-        self.0.decrement(1);
+        self.0.connections.decrement(1);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -197,50 +242,6 @@ impl Seldom {
                 .compare_exchange(last, unix_micros, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
-}
-
-/// Help texts and units.
-fn describe() {
-    use metrics::{describe_counter as counter, describe_gauge as gauge};
-
-    counter!(
-        "forebay_http_requests_total",
-        "Requests by the status of their answer; none: closed without one."
-    );
-    metrics::describe_histogram!(
-        "forebay_http_request_duration_seconds",
-        Unit::Seconds,
-        "From the first byte of a request to its answer. Logplex gives up after 5 s."
-    );
-    gauge!("forebay_http_connections", "Open connections.");
-    counter!("forebay_http_broken_bodies_total", "Requests whose body broke off.");
-    counter!("forebay_http_connection_panics_total", "Connections lost to a bug of forebay.");
-    counter!(
-        "forebay_auth_failures_total",
-        "Requests with wrong or no credentials: each loses a frame."
-    );
-    counter!(
-        "forebay_ack_deadline_exceeded_total",
-        "Requests that were not durable within the ack deadline: each costs the sender a try."
-    );
-    counter!("forebay_odd_headers_total", "Frame ids, drain tokens and counts that were ignored.");
-    counter!(
-        "forebay_damaged_gzip_total",
-        "Bodies that did not decompress and were stored as they came."
-    );
-    counter!("forebay_frames_received_total", "Frames stored.");
-    counter!("forebay_frames_duplicate_total", "Frames that were in the log already.");
-    counter!("forebay_messages_received_total", "Messages stored.");
-    counter!("forebay_message_bytes_received_total", Unit::Bytes, "Bytes of the messages stored.");
-    counter!(
-        "forebay_frame_count_mismatch_total",
-        "Frames with another number of messages than Logplex-Msg-Count says."
-    );
-    counter!("forebay_framing_errors_total", "Messages that could not be cut out by their length.");
-    counter!(
-        "forebay_upstream_loss_messages_total",
-        "Messages that were lost before they came here, as the sender reports them."
-    );
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Frames in: the HTTP side that Heroku's drains post to.
 //!
 //! ```text
-//!  accept ──▶ connection ──▶ handler ───────────────────────────────▶ wal
-//!  permit     idle clock     method, path, credentials, content type,   │ fsync
-//!  before     head clock     size, byte permit, body, count, append     ▼
-//!  accept                    200 ◀──────────────────────────────── Durable
+//!  accept ──▶ connection ──▶ handler ────────────────────────────────▶ wal
+//!  permit     PROXY, TLS     path, method, credentials, drain, content   │ fsync
+//!  before     idle clock     type, size, byte permit, body, count,       ▼
+//!  accept     head clock     append         200 ◀─────────────────── Durable
 //! ```
 //!
 //! What matters here is what Logplex does with an answer, because that decides whether a frame
@@ -15,24 +15,35 @@
 //!
 //! Everything is bounded: connections by a permit taken before `accept`, bodies by byte permits
 //! taken before the first byte is read and kept until the frame is durable, heads by hyper's
-//! limits, time by three clocks (`activity` and the ack deadline).
+//! limits, time by four clocks (the handshake's, two in `activity`, and the ack deadline).
 //!
 //! A connection is one task, and a panic in it costs that connection only.
 
+mod access;
 mod activity;
+mod addresses;
 mod auth;
 mod body;
 mod config;
 mod connection;
 mod facts;
 mod gate;
+mod handle;
 mod handler;
+mod head;
+mod listener;
+mod loss;
 mod metrics;
+mod proxy;
 pub mod response;
 mod server;
+mod tls;
 
-pub use config::{Config, User};
+pub use config::{Config, Drain, Drains, Listen, Live, UnknownDrain, User, Via};
+pub use handle::{IngestHandle, IngestStatus};
+pub use loss::{Stranger, UpstreamLoss};
 pub use server::Ingest;
+pub use tls::{Identity, IdentityError};
 
 #[cfg(test)]
 mod tests;

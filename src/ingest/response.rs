@@ -6,6 +6,9 @@
 //! | no such path | 404 | drops the frame | drops the batch |
 //! | not `POST` | 405 | drops the frame | drops the batch |
 //! | wrong or no credentials | 401 | drops the frame | drops the batch |
+//! | good credentials for another drain | 403 | drops the frame | drops the batch |
+//! | a drain that is not configured, where `ingest.unknown_drain` rejects | 403 | drops the frame | drops the batch |
+//! | two lengths: `Content-Length` and `Transfer-Encoding` | 400 and close | drops the frame | drops the batch |
 //! | a content type that cannot be logs | 415 | drops the frame | drops the batch |
 //! | a content coding we do not decode | 415 | drops the frame | drops the batch |
 //! | larger than `ingest.max_body` | 413 | drops the frame | drops the batch |
@@ -17,7 +20,7 @@
 //! through; any other status, and silence for 5 s, costs one of three tries, made at once (Logplex
 //! source, logplex_http_drain.erl, `handle_response_status`). So a 4xx is for what will be refused
 //! every time, whoever looks at the frame, and never for what is in it. 408 is a 4xx: never sent.
-//! What is not HTTP at all, or has a head of more than 8 KiB or 64 fields, hyper answers itself
+//! What is not HTTP at all, or has a head of more than 16 KiB or 64 fields, hyper answers itself
 //! (400, 431), and closes.
 //!
 //! log-shuttle takes every status for success, and only a broken connection for failure
@@ -48,6 +51,12 @@ pub enum Refusal {
     Method,
     /// Wrong or no credentials.
     Credentials,
+    /// The credentials are good, but for another drain.
+    Drain,
+    /// The drain is not configured, and such drains are rejected.
+    UnknownDrain,
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    Lengths,
     /// A content type that cannot be logs.
     ContentType,
     /// A content coding we do not decode.
@@ -60,10 +69,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Path,
         Self::Method,
         Self::Credentials,
+        Self::Drain,
+        Self::UnknownDrain,
+        Self::Lengths,
         Self::ContentType,
         Self::ContentEncoding,
         Self::Size,
@@ -77,6 +89,8 @@ impl Refusal {
             Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Credentials => StatusCode::UNAUTHORIZED,
+            Self::Drain | Self::UnknownDrain => StatusCode::FORBIDDEN,
+            Self::Lengths => StatusCode::BAD_REQUEST,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Size => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Uri => StatusCode::URI_TOO_LONG,
@@ -90,6 +104,9 @@ impl Refusal {
             Self::Path => "there is no drain at this path\n",
             Self::Method => "a drain takes POST\n",
             Self::Credentials => "the user or the password is wrong\n",
+            Self::Drain => "these credentials are for another drain\n",
+            Self::UnknownDrain => "this drain is not known here\n",
+            Self::Lengths => "send Content-Length or Transfer-Encoding, not both\n",
             Self::ContentType => "this content type cannot be logs; send application/logplex-1\n",
             Self::ContentEncoding => "this content coding is not known; send gzip or none\n",
             Self::Size => "the body is larger than ingest.max_body\n",
@@ -122,7 +139,12 @@ pub fn refused(refusal: Refusal) -> Response {
             let challenge = HeaderValue::from_static("Basic realm=\"forebay\"");
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
+        Refusal::Lengths => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Refusal::Path
+        | Refusal::Drain
+        | Refusal::UnknownDrain
         | Refusal::ContentType
         | Refusal::ContentEncoding
         | Refusal::Size
@@ -165,7 +187,7 @@ mod tests {
     fn refusals_are_the_4xx_that_can_never_be_accepted() {
         let codes: Vec<u16> =
             Refusal::ALL.into_iter().map(|refusal| refused(refusal).status().as_u16()).collect();
-        assert_eq!(codes, [404, 405, 401, 415, 415, 413, 414]);
+        assert_eq!(codes, [404, 405, 401, 403, 403, 400, 415, 415, 413, 414]);
     }
 
     #[test]

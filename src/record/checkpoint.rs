@@ -88,6 +88,8 @@ pub enum Fate {
     /// One event, refused for its own sake by a collector that takes others, and not yet in the
     /// dead letters. It is sent again, alone; when it is refused then, that needs no more proof.
     Refused,
+    /// The log has given it up.
+    Dropped,
 }
 
 impl Ahead {
@@ -114,6 +116,7 @@ impl Ahead {
             Fate::Acknowledged => storage::Fate::Acknowledged,
             Fate::DeadLettered => storage::Fate::DeadLettered,
             Fate::Refused => storage::Fate::Refused,
+            Fate::Dropped => storage::Fate::Dropped,
         };
         wire.set_fate(fate);
         wire
@@ -125,6 +128,7 @@ impl Ahead {
             storage::Fate::Acknowledged => Fate::Acknowledged,
             storage::Fate::DeadLettered => Fate::DeadLettered,
             storage::Fate::Refused => Fate::Refused,
+            storage::Fate::Dropped => Fate::Dropped,
             // Without a whole channel there is nobody to ask.
             storage::Fate::InFlight => {
                 wire.channel.as_slice().try_into().map_or(Fate::Unsent, |bytes| Fate::InFlight {
@@ -160,6 +164,35 @@ impl Checkpoint {
             next = ahead.range.end;
             follows && !ahead.range.is_empty()
         })
+    }
+
+    /// Moves the position on to `to`, which `messages_before` messages in the log precede: the log
+    /// has given up what lies below. What of that is not settled counts as dropped, and is
+    /// returned; what is known beyond is kept. None when the position is not below.
+    pub fn lift(&mut self, to: Position, messages_before: u64) -> Option<u64> {
+        if self.position >= to {
+            return None;
+        }
+        let mut totals = self.totals;
+        for Ahead { messages, filtered, fate, .. } in self.known_ahead(to) {
+            let events = messages.saturating_sub(*filtered);
+            match fate {
+                Fate::Acknowledged => totals.acknowledged += events,
+                Fate::DeadLettered => totals.dead_lettered += events,
+                Fate::Dropped => totals.dropped += events,
+                Fate::Unsent | Fate::InFlight { .. } | Fate::Refused => continue,
+            }
+            totals.filtered += filtered;
+        }
+        let settled = self.origin_messages.wrapping_add(totals.settled());
+        let lost = messages_before.saturating_sub(settled);
+        totals.dropped += lost;
+        self.totals = totals;
+        self.position = to;
+        // One that begins below and ends above is no whole any more, and with it everything behind
+        // it says nothing.
+        self.window.retain(|ahead| ahead.range.start >= to);
+        Some(lost)
     }
 
     /// The value to store.
@@ -239,6 +272,7 @@ mod tests {
                 ahead(11, 12, Fate::Acknowledged),
                 ahead(12, 13, Fate::DeadLettered),
                 ahead(13, 14, Fate::Refused),
+                ahead(14, 15, Fate::Dropped),
             ],
             endpoints: vec!["https://a:8088".to_owned(), "https://b:8088".to_owned()],
         }
@@ -265,13 +299,36 @@ mod tests {
         let known = |checkpoint: &Checkpoint, end| {
             checkpoint.known_ahead(Position::new(Offset::new(end), 3)).count()
         };
-        assert_eq!(known(&checkpoint(), 99), 5);
+        assert_eq!(known(&checkpoint(), 99), 6);
         assert_eq!(known(&checkpoint(), 11), 2, "the log ends there");
         let moved = Checkpoint { position: Position::at(Offset::new(7)), ..checkpoint() };
         assert_eq!(known(&moved, 99), 0);
         let mut holed = checkpoint();
         holed.window.remove(1);
         assert_eq!(known(&holed, 99), 1);
+    }
+
+    #[test]
+    fn a_lift_drops_what_is_not_settled_and_keeps_what_is_known_beyond() {
+        let at = |offset| Position::new(Offset::new(offset), 3);
+        let mut lifted = checkpoint();
+        // Before the position there are 6 and 15, and 5 in each stretch.
+        assert_eq!(lifted.lift(at(13), 41), Some(10), "the first two");
+        assert_eq!((lifted.position, lifted.window.len()), (at(13), 2));
+        assert_eq!(lifted.known_ahead(at(99)).count(), 2);
+        let Totals { acknowledged, filtered, dead_lettered, skipped, dropped } = lifted.totals;
+        assert_eq!((acknowledged, filtered, dead_lettered), (1 + 3, 2 + 2 + 2, 3 + 3));
+        assert_eq!((skipped, dropped), (4, 5 + 10));
+        assert_eq!(lifted.lift(at(13), 41), None);
+
+        let mut cut = checkpoint();
+        assert_eq!(cut.lift(at(10), 29), Some(8), "the first, and 3 of the second");
+        assert_eq!(cut.known_ahead(at(99)).count(), 0, "the second is cut");
+        assert_eq!(cut.origin_messages + cut.totals.settled(), 29);
+
+        let mut beyond = checkpoint();
+        assert_eq!(beyond.lift(at(20), 60), Some(60 - 21 - 15), "all but what was settled");
+        assert!(beyond.window.is_empty());
     }
 
     #[test]

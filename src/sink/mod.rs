@@ -20,6 +20,7 @@ mod task;
 mod token;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Epoch;
 use crate::delivery::{Delivery, Status};
 use crate::hec::encoder::Encoder;
-use crate::hec::mapping::{Mapping, MappingError};
+use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
 use crate::record::{Ahead, Checkpoint, Fate};
 use crate::types::{ByteSize, DestinationName, Position};
-use crate::wal::{CommitError, LetterBook, LetterError, OpenError, Removal, Wal};
+use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Removal, Wal};
 
 pub use client::ClientError;
 pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
@@ -114,6 +115,7 @@ pub struct Sink {
     packer: pack::Packer,
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
+    drains: Arc<watch::Sender<KnownDrains>>,
 }
 
 /// Looks at a destination from outside. Cheap to clone.
@@ -125,7 +127,11 @@ pub struct SinkHandle {
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
+    drains: Arc<watch::Sender<KnownDrains>>,
 }
+
+/// What is configured about drains, by drain token.
+type KnownDrains = Arc<BTreeMap<String, DrainInfo>>;
 
 /// A destination's state, as of at most half a second ago.
 #[derive(Clone, Debug)]
@@ -157,6 +163,17 @@ impl SinkHandle {
     #[must_use]
     pub const fn acknowledgement_required(&self) -> bool {
         self.acknowledgement_required
+    }
+
+    /// From the next batch on, drains have these names.
+    pub fn set_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+        self.drains.send_if_modified(|known| {
+            let changes = *known != drains;
+            if changes {
+                *known = drains;
+            }
+            changes
+        });
     }
 
     /// Whether the collectors' certificates are checked.
@@ -205,7 +222,7 @@ impl Sink {
         if position < first || position > end {
             return Err(SinkError::Outside { name: name(), position, first, end });
         }
-        let checkpoint = inherit(&config, checkpoint, end);
+        let checkpoint = inherit(&config, &wal, checkpoint, end);
         withdraw(&config, &wal, &checkpoint).await?;
         let client = client::HecClient::new(&config)
             .map_err(|source| SinkError::Client { name: name(), source })?;
@@ -224,14 +241,16 @@ impl Sink {
         metrics::gauge!("forebay_tls_unverified", "destination" => config.name.to_string())
             .set(if verified { 0.0 } else { 1.0 });
         let limits = config.delivery.batch;
-        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression);
+        let drains = watch::Sender::new(Arc::clone(&config.mapping.drains));
+        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression)
+            .with_drains(drains.subscribe());
         let seed = uuid::Uuid::new_v4().as_u128();
         let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
         let letters = wal.letter_book(&config.name);
         let (delivery, tail) = (machine.status(), wal.status().tail);
         let status = SinkStatus { delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
-        Ok(Self { config, wal, machine, packer, client, status })
+        Ok(Self { config, wal, machine, packer, client, status, drains: Arc::new(drains) })
     }
 
     /// A look from outside.
@@ -246,15 +265,20 @@ impl Sink {
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
+            drains: Arc::clone(&self.drains),
         }
     }
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, wal, machine, packer, client, status } = self;
+        let Self { config, wal, machine, packer, client, status, drains } = self;
         let name = config.name.clone();
-        let redrive =
-            redrive::Redrive { config: config.clone(), wal: wal.clone(), client: client.clone() };
+        let redrive = redrive::Redrive {
+            config: config.clone(),
+            wal: wal.clone(),
+            client: client.clone(),
+            drains: drains.subscribe(),
+        };
         let makings = task::Makings {
             tail: wal.tail(),
             config,
@@ -279,9 +303,21 @@ impl Sink {
 }
 
 /// The checkpoint as this process can use it: without what lies behind the log's end, and with
-/// the endpoints counted as they are now. Where an endpoint is gone there is nobody to ask.
-fn inherit(config: &Config, mut checkpoint: Checkpoint, end: Position) -> Checkpoint {
-    let known = checkpoint.known_ahead(end).copied().map(|ahead| {
+/// the endpoints counted as they are now. Where an endpoint is gone there is nobody to ask. What
+/// has to be made from the log once more, and lies in a stretch that was given up meanwhile, is
+/// read anew, with all behind it: reading passes over such a stretch, and counts it.
+fn inherit(config: &Config, wal: &Wal, mut checkpoint: Checkpoint, end: Position) -> Checkpoint {
+    let mut gaps = wal.gaps();
+    gaps.retain(|gap| gap.cause == GapCause::Damage);
+    let is_there = |ahead: &&Ahead| {
+        let settled = matches!(ahead.fate, Fate::Acknowledged | Fate::DeadLettered | Fate::Dropped);
+        settled
+            || gaps.iter().all(|gap| {
+                ahead.range.end <= Position::at(gap.range.start)
+                    || Position::at(gap.range.end) <= ahead.range.start
+            })
+    };
+    let known = checkpoint.known_ahead(end).take_while(is_there).copied().map(|ahead| {
         let Fate::InFlight { endpoint, channel, ack } = ahead.fate else { return ahead };
         let url = checkpoint.endpoints.get(endpoint as usize);
         let now = url.and_then(|url| config.endpoints.iter().position(|known| known == url));

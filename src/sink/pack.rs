@@ -3,9 +3,11 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
+use tokio::sync::watch;
 
 use crate::delivery::{BatchLimits, Cut, Parts, ReadBatch};
 use crate::hec::encoder::{Encoder, FrameFacts, Outcome};
@@ -14,7 +16,7 @@ use crate::record::DeadLetter;
 use crate::types::{BatchId, Offset, Position, PositionRange, UnixMicros};
 use crate::wal::{Entry, ReadError, Reader};
 
-use super::Compression;
+use super::{Compression, KnownDrains};
 
 /// The level of gzip. Level 1 costs a third less and leaves a third more bytes; from 3 on, each
 /// level costs more than it saves (`docs/benchmarks.md`, `benches/gzip.rs`).
@@ -27,6 +29,8 @@ pub(super) struct Packer {
     pub(super) encoder: Encoder,
     limits: BatchLimits,
     compression: Compression,
+    /// The names of drains, when they can change.
+    drains: Option<watch::Receiver<KnownDrains>>,
 }
 
 /// Where the messages of a delivery come from: the log, or the dead letters.
@@ -90,11 +94,22 @@ impl Packer {
         limits: BatchLimits,
         compression: Compression,
     ) -> Self {
-        Self { reader, encoder, limits, compression }
+        Self { reader, encoder, limits, compression, drains: None }
+    }
+
+    /// The same with names of drains that can change between two batches.
+    pub(super) fn with_drains(mut self, drains: watch::Receiver<KnownDrains>) -> Self {
+        self.drains = Some(drains);
+        self
     }
 
     fn pass(&mut self, from: Position, until: Offset, extent: Extent) -> Result<Pass, ReadError> {
-        let Self { reader, encoder, .. } = self;
+        let Self { reader, encoder, drains, .. } = self;
+        if let Some(drains) = drains
+            && drains.has_changed().unwrap_or(false)
+        {
+            encoder.set_drains(Arc::clone(&drains.borrow_and_update()));
+        }
         let mut pass = Pass {
             body: Vec::new(),
             end: from,

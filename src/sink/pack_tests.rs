@@ -38,6 +38,10 @@ fn open(dir: &Path) -> Wal {
         retention: Duration::ZERO,
         dedupe_window: Duration::from_hours(24),
         dedupe_memory: ByteSize::mib(64),
+        when_full: wal::WhenFull::default(),
+        durability: wal::Durability::default(),
+        storage: wal::Storage::default(),
+        on_damage: wal::OnDamage::default(),
     };
     Wal::open(config).unwrap().0
 }

@@ -28,7 +28,7 @@ use super::cut::Pieces;
 use super::ledger::{Ledger, Letters};
 use super::pack::{Again, Body, Source};
 use super::task::{Makings, Task};
-use super::{Compression, Config, Ended};
+use super::{Compression, Config, Ended, KnownDrains};
 
 /// The most letters, and about the most bytes of them, that are in memory at a time.
 const LETTERS: usize = 1000;
@@ -42,6 +42,8 @@ pub(super) struct Redrive {
     pub(super) config: Config,
     pub(super) wal: Wal,
     pub(super) client: HecClient,
+    /// The names of drains, which can change.
+    pub(super) drains: watch::Receiver<KnownDrains>,
 }
 
 impl Redrive {
@@ -105,11 +107,12 @@ impl Redrive {
     }
 
     async fn send(&self, letters: Letters, stop: CancellationToken, grace: Duration) -> Ended {
-        let Ok(mapping) = Mapping::compile(&self.config.mapping) else {
+        let mut config = self.config.clone();
+        config.mapping.drains = Arc::clone(&self.drains.borrow());
+        let Ok(mapping) = Mapping::compile(&config.mapping) else {
             // It compiled when the destination was opened.
             return Ended::LogGone;
         };
-        let mut config = self.config.clone();
         config.delivery.lanes_per_endpoint = NonZeroUsize::MIN;
         config.delivery.max_lanes_per_endpoint = NonZeroUsize::MIN;
         // They were proven to be at fault once.

@@ -15,8 +15,8 @@ use crate::delivery::{
 };
 use crate::hec::Reason;
 use crate::record::DeadLetter;
-use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail};
-use crate::wal::{CommitError, LetterError, ReadError, Wal};
+use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros};
+use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
 use super::ledger::Ledger;
@@ -54,6 +54,7 @@ pub(super) struct Task {
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
+    floor: watch::Receiver<Floor>,
     status: Option<Arc<watch::Sender<SinkStatus>>>,
     stuck: Option<String>,
     shown: Option<Instant>,
@@ -97,6 +98,7 @@ impl Task {
         let Makings { config, wal, machine, source, client, ledger, tail, shown } = makings;
         Self {
             tail,
+            floor: wal.floor(),
             metrics: shown.is_some().then(|| Metrics::new(&config)),
             config,
             wal,
@@ -143,6 +145,7 @@ impl Task {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
                 }
+                Ok(()) = self.floor.changed(), if !self.ledger.is_finite() => self.tell_floor(),
                 () = until(wake) => {
                     if deadline.is_some_and(|deadline| deadline <= clock::instant()) {
                         self.show();
@@ -162,6 +165,12 @@ impl Task {
         if self.shown.is_none_or(|shown| clock::instant() - shown >= SHOW_EVERY) {
             self.show();
         }
+    }
+
+    /// The log has dropped what cursors still stood at.
+    fn tell_floor(&mut self) {
+        let Floor { offset, messages_before } = *self.floor.borrow_and_update();
+        self.tell(Event::Trimmed { to: Position::at(offset), messages_before });
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -301,6 +310,23 @@ impl Task {
                     self.bury(batch, endpoint, &reason, found.map(|found| *found));
                 }
             }
+            Err(ReadError::Trimmed { at, .. })
+                if !self.ledger.is_finite() && at < self.floor.borrow().offset =>
+            {
+                // Dropped for want of space while it was asked for. Read anew from where the
+                // machine goes on.
+                self.tell_floor();
+                self.pack_what_is_left(job);
+            }
+            Err(ReadError::GivenUp { range: lost, messages_end })
+                if let PackJob::Next { batch, from } = job =>
+            {
+                self.unstick();
+                let name = &self.config.name;
+                tracing::error!(destination = %name, frames = %lost, "passed over: given up");
+                let range = PositionRange { start: from, end: Position::at(lost.end) };
+                self.tell(Event::Lost { batch, range, messages_end });
+            }
             Err(error) => {
                 // The disk may come back; damage does not. Either way nothing is skipped.
                 tracing::error!(destination = %self.config.name, %error, "held: the log cannot be read");
@@ -312,6 +338,26 @@ impl Task {
                     Done::Again(job)
                 });
             }
+        }
+    }
+
+    /// Does a job again, for what the machine still has of its batch.
+    fn pack_what_is_left(&mut self, job: PackJob) {
+        let left = |batch| self.machine.range(batch);
+        let job = match job {
+            PackJob::Next { batch, .. } => return self.tell(Event::Read(nothing(batch))),
+            PackJob::Again { batch, plain, .. } => {
+                left(batch).map(|range| PackJob::Again { batch, range, plain })
+            }
+            PackJob::Cut { batch, cut, .. } => {
+                left(batch).map(|range| PackJob::Cut { batch, range, cut })
+            }
+            PackJob::Letter { batch, endpoint, reason, .. } => {
+                left(batch).map(|range| PackJob::Letter { batch, range, endpoint, reason })
+            }
+        };
+        if let Some(job) = job {
+            self.pack(job);
         }
     }
 
@@ -403,6 +449,20 @@ impl Task {
         let status = SinkStatus { delivery, tail, stuck, letters };
         metrics.show(&status);
         shown.send_replace(status);
+    }
+}
+
+/// A read that brought nothing.
+fn nothing(batch: BatchId) -> ReadBatch {
+    ReadBatch {
+        batch,
+        range: PositionRange::default(),
+        messages: 0,
+        filtered: 0,
+        events: 0,
+        messages_end: 0,
+        received: UnixMicros::default(),
+        caught_up: None,
     }
 }
 

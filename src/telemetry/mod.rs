@@ -4,10 +4,14 @@
 //! log through `tracing` and count through the macros of `metrics`; there is no layer of our own
 //! in between. What every number is called, and means, is in one table, [`METRICS`].
 
+pub mod docs;
 mod metrics;
 mod table;
 mod tracing;
 
 pub use self::metrics::{AlreadyInstalled, Metrics, UPKEEP_EVERY};
 pub use self::table::{Kind, METRICS, Metric};
-pub use self::tracing::{FILTER_VARIABLE, InitError, LogFormat, ParseLogFormatError, init};
+pub use self::tracing::{
+    FILTER_VARIABLE, InitError, LogFormat, ParseLogFormatError, SetFilterError, configured_filter,
+    filter, init, set_filter, wrong_filter,
+};

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::{LevelFilter, ParseError};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// The environment variable that says which log lines are written, in the syntax of `RUST_LOG`:
 /// `debug`, or `info,forebay::sink=trace`. Without it, `info`.
@@ -80,8 +81,66 @@ pub fn init(format: LogFormat) -> Result<(), InitError> {
     let terminal = stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let layer = layer(format, terminal, terminal && !no_color, stderr);
-    Registry::default().with(layer).with(env_filter(filter.as_deref())?).try_init()?;
+    let from_environment = filter.is_some();
+    let (filter, handle) = reload::Layer::new(env_filter(filter.as_deref())?);
+    Registry::default().with(layer).with(filter).try_init()?;
+    // `try_init` succeeds once in a process, so the place is free.
+    drop(FILTER.set(Filter { handle, from_environment }));
     Ok(())
+}
+
+/// What writes the lines.
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+struct Filter {
+    handle: reload::Handle<EnvFilter, Layered<Lines, Registry>>,
+    /// [`FILTER_VARIABLE`] has said how lines are filtered.
+    from_environment: bool,
+}
+
+/// The filter in force.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// Why the filter stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SetFilterError {
+    /// The filter cannot be read.
+    #[error("this is no log filter: {0}")]
+    Filter(#[from] ParseError),
+    /// Log lines go nowhere.
+    #[error("this process writes no log")]
+    NoLog,
+}
+
+/// The filter in force, as [`set_filter`] takes it; empty when no log is written.
+#[must_use]
+pub fn filter() -> String {
+    let shown = |filter: &Filter| filter.handle.with_current(ToString::to_string).ok();
+    FILTER.get().and_then(shown).unwrap_or_default()
+}
+
+/// What is wrong with a filter, if anything is.
+#[must_use]
+pub fn wrong_filter(text: &str) -> Option<String> {
+    env_filter(Some(text)).err().map(|error| error.to_string())
+}
+
+/// From now on, this filter decides which lines are written, in the syntax of
+/// [`FILTER_VARIABLE`]. Whole: what the filter before said is forgotten.
+///
+/// # Errors
+/// When it cannot be read; the filter before stays in force.
+pub fn set_filter(text: &str) -> Result<(), SetFilterError> {
+    let filter = env_filter(Some(text))?;
+    let installed = FILTER.get().ok_or(SetFilterError::NoLog)?;
+    installed.handle.reload(filter).map_err(|_| SetFilterError::NoLog)
+}
+
+/// The same for the filter of the configuration, which gives way to [`FILTER_VARIABLE`]. Says
+/// whether it is in force.
+pub fn configured_filter(text: &str) -> bool {
+    let gives_way = FILTER.get().is_some_and(|filter| filter.from_environment);
+    !gives_way && set_filter(text).is_ok()
 }
 
 /// Reads a filter; without one, everything from `info` upward.
@@ -91,12 +150,7 @@ fn env_filter(text: Option<&str>) -> Result<EnvFilter, ParseError> {
 }
 
 /// What writes the lines.
-fn layer<W>(
-    format: LogFormat,
-    terminal: bool,
-    color: bool,
-    writer: W,
-) -> Box<dyn Layer<Registry> + Send + Sync>
+fn layer<W>(format: LogFormat, terminal: bool, color: bool, writer: W) -> Lines
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {

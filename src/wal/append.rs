@@ -12,6 +12,7 @@ use crate::types::{ByteSize, DestinationName, Offset, UnixMicros};
 
 use super::dedupe;
 use super::error::{AppendError, CommitError};
+use super::gaps::Floor;
 use super::group::Appended;
 use super::keys::Digest;
 use super::letters::{LetterChange, LetterError};
@@ -81,6 +82,12 @@ pub(super) enum Request {
     Trim(PendingTrim),
     /// Seal the active segment, so that it may go too. May wait for the next group.
     Seal(oneshot::Sender<Result<(), CommitError>>),
+    /// Say that the appender is alive, between two groups.
+    Probe(oneshot::Sender<()>),
+    /// Move the cursors that lie below a floor onto it. Makes a group at once.
+    Lift(PendingLift),
+    /// Forget a destination's checkpoint. May wait for the next group.
+    Remove(PendingRemove),
     /// Write what is left and end.
     Close,
 }
@@ -112,6 +119,16 @@ pub(super) struct PendingTrim {
     pub(super) messages_before: u64,
     /// How many of the oldest segments leave the catalogue.
     pub(super) segments: usize,
+    pub(super) answer: oneshot::Sender<Result<(), CommitError>>,
+}
+
+pub(super) struct PendingLift {
+    pub(super) floor: Floor,
+    pub(super) answer: oneshot::Sender<Result<(), CommitError>>,
+}
+
+pub(super) struct PendingRemove {
+    pub(super) destination: DestinationName,
     pub(super) answer: oneshot::Sender<Result<(), CommitError>>,
 }
 

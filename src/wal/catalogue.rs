@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::generated::storage;
-use crate::types::{ByteSize, Offset, SegmentId, UnixMicros};
+use crate::types::{ByteSize, Offset, OffsetRange, SegmentId, UnixMicros};
+
+use super::handle::SegmentInfo;
 
 /// A segment is sealed at the latest when its first frame is this old, so that retention by age
 /// works for a trickle too.
@@ -50,11 +52,22 @@ impl Segment {
     }
 
     /// Takes in the next frame.
-    pub(super) const fn push(&mut self, messages: u32, bytes: usize, received: UnixMicros) {
+    pub(super) fn push(&mut self, messages: u32, bytes: usize, received: UnixMicros) {
+        // A segment that is opened waits for its first frame, for hours perhaps; and clocks go
+        // back, while what a segment is looked up by must hold all its frames.
+        let first = if self.end == self.first { received } else { self.first_received };
+        self.first_received = first.min(received);
+        self.last_received =
+            if self.end == self.first { received } else { self.last_received.max(received) };
         self.end = self.end.next();
         self.messages += messages as u64;
         self.bytes += bytes as u64;
-        self.last_received = received;
+    }
+
+    /// Passes over frames that were given up.
+    pub(super) const fn pass(&mut self, end: Offset, messages: u64) {
+        self.end = end;
+        self.messages += messages;
     }
 
     fn is_full(&self, size: ByteSize, now: UnixMicros) -> bool {
@@ -70,6 +83,20 @@ impl Segment {
     /// The segment behind this one, still empty.
     pub(super) const fn opened_next(&self, now: UnixMicros) -> Self {
         Self::new(self.id.next(), self.end, self.messages_end(), now)
+    }
+
+    /// As others see it.
+    pub(super) fn info(&self, sealed: bool) -> SegmentInfo {
+        SegmentInfo {
+            id: self.id,
+            frames: OffsetRange { start: self.first, end: self.end },
+            messages_before: self.messages_before,
+            messages: self.messages,
+            bytes: ByteSize::bytes(self.bytes),
+            first_received: self.first_received,
+            last_received: self.last_received,
+            sealed,
+        }
     }
 
     pub(super) fn to_wire(self, sealed: bool) -> storage::Segment {
@@ -114,6 +141,18 @@ impl Catalogue {
     /// Bytes of all frames in the log.
     pub(super) fn bytes(&self) -> u64 {
         self.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + self.active.bytes
+    }
+
+    /// How many of the oldest sealed segments have to go, delivered or not, until the log holds
+    /// less than `max_size`; at least one, if there is one.
+    pub(super) fn in_the_way(&self, max_size: u64) -> usize {
+        let mut used = self.bytes();
+        let too_many = |segment: &&Segment| {
+            let over = used >= max_size;
+            used = used.saturating_sub(segment.bytes);
+            over
+        };
+        self.sealed.iter().take_while(too_many).count().max(1).min(self.sealed.len())
     }
 
     /// How many of the oldest sealed segments may go: all their messages lie below `watermark`,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::record::ValueError;
-use crate::types::{Offset, OffsetRange};
+use crate::types::{DestinationName, Offset, OffsetRange};
 
 /// The store cannot be opened. The process ends with exit code 74.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +17,103 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// Another process has the store open.
-    #[error("{path} is in use by another process: {source}")]
+    #[error("{path} is in use by another process: {holder}")]
     Locked {
         /// The store.
         path: PathBuf,
+        /// Who, or what RocksDB said.
+        holder: String,
+    },
+    /// A file that holds acknowledged data is damaged, with more of it behind the damage.
+    #[error(
+        "{path} is damaged at byte {at}; {records} records that were acknowledged lie behind that. \
+         Nothing was changed. Restore the file from a copy, or run `forebay serve --recover` once: \
+         it keeps every record that is whole, counts what is missing as dropped, and goes on"
+    )]
+    DamagedLog {
+        /// The file of RocksDB's log.
+        path: PathBuf,
+        /// Where the first record begins that is not whole.
+        at: u64,
+        /// Whole records behind it.
+        records: u64,
+    },
+    /// RocksDB's list of its files is damaged.
+    #[error(
+        "{path} is damaged at byte {at}, with {records} whole entries behind that: RocksDB does not \
+         know its files any more. Nothing was changed. Restore the directory from a copy"
+    )]
+    DamagedFile {
+        /// The file.
+        path: PathBuf,
+        /// Where the first entry begins that is not whole.
+        at: u64,
+        /// Whole entries behind it.
+        records: u64,
+    },
+    /// A file without which the others mean nothing.
+    #[error(
+        "{path} is missing, but {left} is there: the store has lost files. Nothing was changed. \
+         Restore the directory from a copy, or move what is left away to begin anew"
+    )]
+    Lost {
+        /// What is missing.
+        path: PathBuf,
+        /// What is there.
+        left: PathBuf,
+    },
+    /// A file of RocksDB's log is missing.
+    #[error(
+        "{path} has lost a file of RocksDB's log: {what} Restore it from a copy, or run `forebay \
+         serve --recover` once: it counts what is missing as dropped, and goes on"
+    )]
+    LostLog {
+        /// The store.
+        path: PathBuf,
         /// What RocksDB said.
-        source: rocksdb::Error,
+        what: String,
+    },
+    /// The log is shorter than it was seen to be.
+    #[error(
+        "{path}: the log ends at offset {end}, but had come to {seen} when it was last looked at: \
+         at least {} acknowledged frames are missing, or files are. Restore the directory from a copy, or run `forebay serve --recover` once: it \
+         counts what is missing as dropped, and goes on",
+        .seen.since(*.end)
+    )]
+    WentBack {
+        /// The store.
+        path: PathBuf,
+        /// Where it ends.
+        end: Offset,
+        /// Where it ended before.
+        seen: Offset,
+    },
+    /// Opening does not come to an end.
+    #[error(
+        "{path}: RocksDB has not opened the store within {after:?}, and hangs: its files are \
+         damaged in a way that it does not notice, or the disk does not answer. Nothing is known \
+         to be lost. Look at the disk, then restore the directory from a copy"
+    )]
+    Hangs {
+        /// The store.
+        path: PathBuf,
+        /// How long it was given.
+        after: std::time::Duration,
+    },
+    /// A value of a format that this version does not know.
+    #[error(
+        "{path}: {what} has value format {found}, this version reads format {supported}; use a \
+         newer forebay, or, if none ever ran here, it is damaged"
+    )]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Which value.
+        what: String,
+        /// Its format.
+        found: u8,
+        /// The format this version knows.
+        supported: u8,
     },
     /// RocksDB refuses.
     #[error("{path}: {source}")]
@@ -68,6 +159,12 @@ pub enum OpenError {
         /// The contradiction.
         what: String,
     },
+    /// There is no log in the directory.
+    #[error("{path} holds no log; name the directory that is data_dir in the configuration")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No thread for the appender.
     #[error("cannot start the appender thread: {0}")]
     Thread(std::io::Error),
@@ -101,6 +198,23 @@ pub enum CommitError {
     Poisoned,
 }
 
+/// A destination's cursor is not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// It is in use.
+    #[error("{0} is configured: its cursor is in use. Remove the destination first, and restart")]
+    Configured(DestinationName),
+    /// There is none.
+    #[error("there is no cursor of a destination {0}")]
+    Unknown(DestinationName),
+    /// The checkpoints cannot be read.
+    #[error(transparent)]
+    Read(#[from] OpenError),
+    /// The removal is not durable.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
 /// A stretch of the log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -125,6 +239,14 @@ pub enum ReadError {
     Gap {
         /// Which.
         missing: OffsetRange,
+    },
+    /// The frames were damaged or lost, and an operator has let them go: they count as dropped.
+    #[error("the frames {range} were damaged and given up")]
+    GivenUp {
+        /// Which.
+        range: OffsetRange,
+        /// Messages in the log before the end of the stretch.
+        messages_end: u64,
     },
     /// The position lies below what is retained.
     #[error("offset {at} is no longer retained; the log begins at {first}")]

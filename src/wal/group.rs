@@ -17,24 +17,34 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::generated::storage;
 use crate::record::encode_value;
-use crate::types::{Offset, Tail, UnixMicros};
+use crate::types::{Offset, OffsetRange, Tail, UnixMicros};
 
-use super::append::{COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingTrim, Request};
+use super::append::{
+    COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingLift, PendingRemove, PendingTrim,
+    Request,
+};
 use super::catalogue::Segment;
+use super::checkpoint;
+use super::config::Durability;
 use super::dedupe::Dedupe;
-use super::error::{AppendError, CommitError};
+use super::error::{AppendError, CommitError, OpenError};
+use super::failpoint::{failpoint, fails};
+use super::gaps::{self, Floor, Gap, GapCause};
 use super::handle::{Shared, Space};
 use super::keys::{self, Digest};
 use super::letters;
+use super::store::Sync;
 
 /// The most bytes of frames in one group.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Proof that a frame is in the log and synced. Only this module can make one, and only after the
-/// write returned; only one of these makes a 200 (P1).
+/// Proof that a frame is in the log, as durable as `wal.durability` promises: synced, unless an
+/// operator has chosen less, and then [`Durable::promise`] says what. Only this module can make
+/// one, and only after the write returned; only one of these makes a 200 (P1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Durable {
     offset: Option<Offset>,
+    promise: Durability,
 }
 
 impl Durable {
@@ -42,6 +52,12 @@ impl Durable {
     #[must_use]
     pub const fn offset(&self) -> Option<Offset> {
         self.offset
+    }
+
+    /// What has happened to the frame.
+    #[must_use]
+    pub const fn promise(&self) -> Durability {
+        self.promise
     }
 }
 
@@ -64,7 +80,13 @@ pub(super) struct Appender {
     trims: Vec<PendingTrim>,
     letters: Vec<PendingLetters>,
     seals: Vec<oneshot::Sender<Result<(), CommitError>>>,
+    lifts: Vec<PendingLift>,
+    removals: Vec<PendingRemove>,
     company_until: Option<Instant>,
+    /// No checkpoint is written that lies below this.
+    floor: Floor,
+    /// When what was written without a sync has to be synced.
+    sync_due: Option<Instant>,
 }
 
 /// One group in the making.
@@ -120,18 +142,40 @@ impl Appender {
         requests: Receiver<Request>,
         dedupe: Dedupe,
         tail: Tail,
+        floor: Floor,
     ) -> Self {
-        let (commits, trims, seals) = (Vec::new(), Vec::new(), Vec::new());
-        let (letters, company_until) = (Vec::new(), None);
-        Self { shared, requests, dedupe, tail, commits, trims, letters, seals, company_until }
+        Self {
+            shared,
+            requests,
+            dedupe,
+            tail,
+            commits: Vec::new(),
+            trims: Vec::new(),
+            letters: Vec::new(),
+            seals: Vec::new(),
+            lifts: Vec::new(),
+            removals: Vec::new(),
+            company_until: None,
+            floor,
+            sync_due: None,
+        }
     }
 
     /// Works until it is told to close, or a write fails.
     pub(super) fn run(mut self) {
         loop {
-            let Some(group) = self.gather() else { continue };
-            let closing = group.closing;
-            if self.write(group).is_err() || closing {
+            if let Some(group) = self.gather() {
+                let closing = group.closing;
+                if self.write(group).is_err() {
+                    return;
+                }
+                if closing {
+                    // All of it is synced by now.
+                    self.shared.witness(self.tail);
+                    return;
+                }
+            }
+            if self.sync_if_due().is_err() {
                 return;
             }
         }
@@ -140,7 +184,8 @@ impl Appender {
     /// Waits for the first request and drains what else is ready. None when all there is may wait
     /// for company.
     fn gather(&mut self) -> Option<Group> {
-        let first = match self.company_until {
+        let wake = self.company_until.into_iter().chain(self.sync_due).min();
+        let first = match wake {
             None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(until) => self.requests.recv_deadline(until),
         };
@@ -156,6 +201,7 @@ impl Appender {
             next = if full { None } else { self.requests.try_recv().ok() };
         }
         let due = self.company_until.is_some_and(|until| until <= clock::instant());
+        let due = due || !self.lifts.is_empty();
         (due || group.closing || !group.frames.is_empty()).then_some(group)
     }
 
@@ -169,9 +215,17 @@ impl Appender {
             Request::Letters(letters) => self.letters.push(letters),
             Request::Trim(trim) => self.trims.push(trim),
             Request::Seal(answer) => self.seals.push(answer),
+            // Whoever asked may have given up waiting.
+            Request::Probe(answer) => drop(answer.send(())),
+            Request::Lift(lift) => self.lifts.push(lift),
+            Request::Remove(removal) => self.removals.push(removal),
             Request::Close => group.closing = true,
         }
-        let waiting = self.commits.len() + self.trims.len() + self.letters.len() + self.seals.len();
+        let waiting = self.commits.len()
+            + self.trims.len()
+            + self.letters.len()
+            + self.seals.len()
+            + self.removals.len();
         if self.company_until.is_none() && waiting > 0 {
             self.company_until = Some(clock::instant() + COMPANY);
         }
@@ -182,7 +236,9 @@ impl Appender {
         let started = clock::instant();
         let now = clock::unix_micros();
         self.company_until = None;
-        let commits = std::mem::take(&mut self.commits);
+        let mut commits = std::mem::take(&mut self.commits);
+        let lifts = std::mem::take(&mut self.lifts);
+        let removals = std::mem::take(&mut self.removals);
         let trims = std::mem::take(&mut self.trims);
         let seals = std::mem::take(&mut self.seals);
 
@@ -194,19 +250,62 @@ impl Appender {
             Ok(outcome) => outcome,
             Err(error) => return self.poison("a frame id could not be looked up", &error),
         };
-        self.stage_meta(&mut batch, &commits, &trims);
+        if self.shared.is_poisoned() {
+            // The look at the disk has found a file gone.
+            return Err(());
+        }
+        let gap = match self.stage_lifts(&mut batch, &mut commits, &lifts, now) {
+            Ok(gap) => gap,
+            Err(error) => return self.poison("the checkpoints could not be read", &error),
+        };
+        self.stage_meta(&mut batch, &commits, &trims, &removals);
         let letters = std::mem::take(&mut self.letters);
         let letters = match letters::stage(&self.shared, &mut batch, letters) {
             Ok(letters) => letters,
             Err(error) => return self.poison("a dead letter could not be looked up", &error),
         };
+        if group.closing {
+            // The last record holds no frame: the next start could not tell damage to it from a
+            // torn write, which it mends.
+            let closed =
+                storage::StoreClosed { end_offset: outcome.tail.end.get(), closed_us: now.get() };
+            let family = self.shared.store.family(keys::META);
+            batch.put_cf(family, keys::CLOSED, encode_value(&closed));
+        }
 
         // 2. Write and sync. Before this nothing is promised; if it fails, nobody knows what is
-        //    on the disk, and asking again would prove nothing.
+        //    on the disk, and asking again would prove nothing. Without the sync, where the
+        //    configuration says so, this much is promised; but what lets files or the process go
+        //    is synced in every case.
         if !batch.is_empty() {
-            if let Err(error) = self.shared.store.write_synced(batch) {
+            let durability = self.shared.config.durability;
+            let final_say = group.closing || !trims.is_empty() || !lifts.is_empty();
+            let sync = match durability {
+                _ if final_say => Sync::Now,
+                Durability::Fsync => Sync::Now,
+                Durability::Interval(_) | Durability::None => Sync::Later,
+            };
+            if fails("wal::write::before") {
+                return self.poison("a write failed", &"failpoint");
+            }
+            if !commits.is_empty() {
+                failpoint!("wal::checkpoint::before");
+            }
+            if let Err(error) = self.shared.store.write(batch, sync) {
                 return self.poison("a write failed", &error);
             }
+            if fails("wal::write::after") {
+                return self.poison("a write failed", &"failpoint");
+            }
+            if !commits.is_empty() {
+                failpoint!("wal::checkpoint::after");
+            }
+            self.sync_due = match (sync, durability) {
+                (Sync::Later, Durability::Interval(every)) => {
+                    Some(self.sync_due.unwrap_or_else(|| clock::instant() + every))
+                }
+                (Sync::Now, _) | (_, Durability::Fsync | Durability::None) => None,
+            };
             self.shared.metrics.commit_seconds.record(clock::instant() - started);
             self.shared.metrics.group_frames.record(outcome.answers.len() as f64);
         }
@@ -222,6 +321,19 @@ impl Appender {
                 catalogue.sealed.drain(..segments);
             }
         }
+        if let Some(gap) = gap {
+            tracing::error!(
+                frames = %gap.range,
+                messages = gap.messages,
+                losses = ?gap.losses.iter().map(|(n, m)| format!("{n}: {m}")).collect::<Vec<_>>(),
+                "the log is full: frames are dropped that not every destination has, as \
+                 when_full = \"drop_oldest\" wishes"
+            );
+            self.shared.add_gap(gap);
+        }
+        for lift in &lifts {
+            self.floor = lift.floor;
+        }
         for (hour, digest) in outcome.remembered {
             self.dedupe.load(hour, &digest);
         }
@@ -229,6 +341,7 @@ impl Appender {
         self.publish(now);
         letters.publish(&self.shared);
 
+        failpoint!("wal::answer::before");
         // 4. Only now the answers. Earlier, a 200 could leave for a frame that is gone after a
         //    power cut.
         for answer in outcome.answers {
@@ -239,9 +352,29 @@ impl Appender {
         for commit in commits {
             commit.answer.send(Ok(())).ok();
         }
-        for answer in trims.into_iter().map(|trim| trim.answer).chain(seals) {
+        let lifts = lifts.into_iter().map(|lift| lift.answer);
+        let removals = removals.into_iter().map(|removal| removal.answer);
+        let rest = trims.into_iter().map(|trim| trim.answer).chain(seals).chain(lifts);
+        for answer in rest.chain(removals) {
             answer.send(Ok(())).ok();
         }
+        Ok(())
+    }
+
+    /// Syncs what was written without, if it is time. A failure is as final as any other.
+    fn sync_if_due(&mut self) -> Result<(), ()> {
+        if self.sync_due.is_none_or(|due| due > clock::instant()) {
+            return Ok(());
+        }
+        self.sync_due = None;
+        let started = clock::instant();
+        if fails("wal::sync") {
+            return self.poison("a sync failed", &"failpoint");
+        }
+        if let Err(error) = self.shared.store.sync() {
+            return self.poison("a sync failed", &error);
+        }
+        self.shared.metrics.commit_seconds.record(clock::instant() - started);
         Ok(())
     }
 
@@ -261,12 +394,14 @@ impl Appender {
         let mut answers = Vec::with_capacity(frames.len());
         let mut in_group: BTreeMap<Digest, Offset> = BTreeMap::new();
         let mut newest = 0;
+        let promise = self.shared.config.durability;
         let space = if frames.is_empty() { Space::Enough } else { self.shared.look_for_space() };
         for PendingAppend { frame, answer: sender, permit } in frames {
             if let Some(digest) = &frame.identity {
                 let twin = in_group.get(digest).copied();
                 if twin.is_some() || self.seen(digest)? {
-                    let appended = Appended { durable: Durable { offset: twin }, duplicate: true };
+                    let durable = Durable { offset: twin, promise };
+                    let appended = Appended { durable, duplicate: true };
                     answers.push(Answer { appended, sender, _permit: permit });
                     continue;
                 }
@@ -294,7 +429,7 @@ impl Appender {
             tail.end = offset.next();
             tail.messages += u64::from(messages);
             tail.bytes += value.len() as u64;
-            let durable = Durable { offset: Some(offset) };
+            let durable = Durable { offset: Some(offset), promise };
             let appended = Appended { durable, duplicate: false };
             answers.push(Answer { appended, sender, _permit: permit });
         }
@@ -327,12 +462,68 @@ impl Appender {
         Ok(false)
     }
 
-    fn stage_meta(&self, batch: &mut WriteBatch, commits: &[PendingCommit], trims: &[PendingTrim]) {
+    /// Moves checkpoints that lie below the floor onto it: those of this group, which a
+    /// destination may have decided on before it heard of the floor, and, when the floor rises,
+    /// those in the store. Returns what that loses, when it is for the first time.
+    fn stage_lifts(
+        &self,
+        batch: &mut WriteBatch,
+        commits: &mut [PendingCommit],
+        lifts: &[PendingLift],
+        now: UnixMicros,
+    ) -> Result<Option<Gap>, OpenError> {
+        let floor = lifts.last().map_or(self.floor, |lift| lift.floor);
+        let mut gap = None;
+        if !lifts.is_empty() {
+            let store = &self.shared.store;
+            let mut stored: BTreeMap<_, _> = checkpoint::read_all(store)?.into_iter().collect();
+            for commit in commits.iter() {
+                stored.insert(commit.destination.clone(), commit.checkpoint.clone());
+            }
+            let first = stored.values().map(|checkpoint| checkpoint.position.offset).min();
+            let before = stored.values().map(gaps::settled).min().unwrap_or_default();
+            let mut losses = Vec::new();
+            for (name, mut checkpoint) in stored {
+                let Some(lost) = floor.lift(&mut checkpoint) else { continue };
+                batch.put_cf(store.family(keys::CURSORS), name.as_str(), checkpoint.encode());
+                losses.push((name, lost));
+            }
+            if let Some(start) = first.filter(|_| !losses.is_empty()) {
+                let fresh = Gap {
+                    cause: GapCause::Space,
+                    range: OffsetRange { start, end: floor.offset },
+                    messages_before: before,
+                    messages: floor.messages_before.saturating_sub(before),
+                    first_recorded: now,
+                    last_recorded: now,
+                    losses,
+                };
+                let rows = self.shared.gaps().clone().add(fresh.clone(), self.shared.trimmed());
+                gaps::stage(store, batch, rows);
+                gap = Some(fresh);
+            }
+        }
+        for commit in commits {
+            floor.lift(&mut commit.checkpoint);
+        }
+        Ok(gap)
+    }
+
+    fn stage_meta(
+        &self,
+        batch: &mut WriteBatch,
+        commits: &[PendingCommit],
+        trims: &[PendingTrim],
+        removals: &[PendingRemove],
+    ) {
         let store = &self.shared.store;
         let catalogue = self.shared.catalogue();
         for commit in commits {
             let key = commit.destination.as_str();
             batch.put_cf(store.family(keys::CURSORS), key, commit.checkpoint.encode());
+        }
+        for removal in removals {
+            batch.delete_cf(store.family(keys::CURSORS), removal.destination.as_str());
         }
         for trim in trims {
             let point = storage::TrimPoint {
@@ -359,7 +550,7 @@ impl Appender {
     }
 
     /// The first failure is final (I1).
-    fn poison(&self, what: &str, error: &rocksdb::Error) -> Result<(), ()> {
+    fn poison(&self, what: &str, error: &dyn std::fmt::Display) -> Result<(), ()> {
         tracing::error!(%error, "{what}: the log takes nothing more, the process has to restart");
         self.shared.poison(format!("{what}: {error}"));
         // Whatever waits is dropped with its answer, and its sender hears "poisoned".

@@ -1,6 +1,7 @@
 //! The handle to the log, and what handle, appender and readers share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,14 +12,18 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::record::Checkpoint;
-use crate::types::{ByteSize, DestinationName, Offset, Tail};
+use crate::types::{ByteSize, DestinationName, Offset, OffsetRange, SegmentId, Tail, UnixMicros};
 
-use super::append::{NewFrame, PendingAppend, PendingCommit, PreparedFrame, Request};
+use super::append::{
+    NewFrame, PendingAppend, PendingCommit, PendingRemove, PreparedFrame, Request,
+};
 use super::catalogue::Catalogue;
-use super::config::Config;
-use super::error::{AppendError, CommitError, OpenError};
+use super::config::{Config, Durability, Storage};
+use super::error::{AppendError, CommitError, OpenError, RemoveError};
+use super::gaps::{self, Floor, Gap, Gaps};
 use super::group::{Appended, append_gone, commit_gone, discard};
 use super::letters::LetterBook;
+use super::preflight::Files;
 use super::read::Reader;
 use super::store::Store;
 use super::{checkpoint, recover};
@@ -41,6 +46,9 @@ pub(super) struct Closer {
     /// Nothing is ever sent here: the appender drops its end last of all.
     appender: Receiver<()>,
 }
+
+/// How soon a question that finds the queue full is asked again.
+const PROBE_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a close waits for the appender. A disk that hangs must not keep the process.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -97,7 +105,28 @@ pub(super) struct Shared {
     pub(super) sweeping: Mutex<()>,
     /// Frame ids of earlier hours may be deleted.
     pub(super) forget_frames_before: AtomicU32,
+    /// Below this no cursor stands any more.
+    pub(super) floor: watch::Sender<Floor>,
+    gaps: Mutex<Gaps>,
+    /// What the witness says, if this process has written it.
+    pub(super) witnessed: Mutex<Option<Tail>>,
+    /// The newest file of RocksDB's log, when it was last looked for.
+    newest_log: Mutex<Option<(u64, PathBuf)>>,
+    /// The destinations that are configured; none before the relay has said so.
+    configured: Mutex<Option<BTreeSet<DestinationName>>>,
+    pub(super) recovery: recover::RecoveryReport,
     pub(super) metrics: Metrics,
+}
+
+/// What opening has found, from which the log goes on.
+pub(super) struct Found {
+    pub(super) node: String,
+    pub(super) catalogue: Catalogue,
+    pub(super) tail: Tail,
+    pub(super) trimmed: Offset,
+    pub(super) gaps: Gaps,
+    pub(super) letters: BTreeMap<DestinationName, LetterBook>,
+    pub(super) report: recover::RecoveryReport,
 }
 
 /// Handles, made once: a lookup by name costs more than a group's own bookkeeping.
@@ -112,6 +141,8 @@ pub(super) struct Metrics {
     segments: Gauge,
     free: Gauge,
     poisoned: Gauge,
+    gaps: Gauge,
+    orphans: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -124,15 +155,13 @@ impl std::fmt::Debug for Metrics {
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Shared {
-    pub(super) fn new(
-        config: Config,
-        store: Store,
-        node: String,
-        catalogue: Catalogue,
-        tail: Tail,
-        trimmed: Offset,
-        letters: BTreeMap<DestinationName, LetterBook>,
-    ) -> Self {
+    pub(super) fn new(config: Config, store: Store, found: Found) -> Self {
+        let Found { node, catalogue, tail, trimmed, gaps, letters, report: recovery } = found;
+        let floor = {
+            let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
+            Floor { offset: oldest.first, messages_before: oldest.messages_before }
+        };
+        let durability = [("mode", config.durability.to_string())];
         let shared = Self {
             config,
             store,
@@ -148,6 +177,12 @@ impl Shared {
             letters_changed: watch::Sender::new(0),
             sweeping: Mutex::new(()),
             forget_frames_before: AtomicU32::new(0),
+            floor: watch::Sender::new(floor),
+            gaps: Mutex::new(gaps),
+            witnessed: Mutex::new(None),
+            newest_log: Mutex::new(None),
+            configured: Mutex::new(None),
+            recovery,
             metrics: Metrics {
                 commit_seconds: metrics::histogram!("forebay_wal_commit_seconds"),
                 group_frames: metrics::histogram!("forebay_wal_group_frames"),
@@ -159,9 +194,13 @@ impl Shared {
                 segments: metrics::gauge!("forebay_wal_segments"),
                 free: metrics::gauge!("forebay_wal_free_bytes"),
                 poisoned: metrics::gauge!("forebay_wal_poisoned"),
+                gaps: metrics::gauge!("forebay_wal_gaps"),
+                orphans: metrics::gauge!("forebay_orphaned_destinations"),
             },
         };
         shared.metrics.poisoned.set(0.0);
+        shared.metrics.gaps.set(shared.gaps().all().len() as f64);
+        metrics::gauge!("forebay_wal_durability", &durability).set(1.0);
         shared.metrics.durable_offset.set(tail.end.get() as f64);
         shared.metrics.trimmed_offset.set(trimmed.get() as f64);
         shared
@@ -175,6 +214,23 @@ impl Shared {
     /// What is known of the dead letters.
     pub(super) fn letters(&self) -> MutexGuard<'_, BTreeMap<DestinationName, LetterBook>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gaps, likewise.
+    pub(super) fn gaps(&self) -> MutexGuard<'_, Gaps> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a gap in that has become durable.
+    pub(super) fn add_gap(&self, gap: Gap) {
+        let mut gaps = self.gaps();
+        gaps.add(gap, self.trimmed());
+        self.metrics.gaps.set(gaps.all().len() as f64);
+    }
+
+    /// The damage that an offset lies in, and how many messages precede its end.
+    pub(super) fn given_up(&self, at: Offset) -> Option<(OffsetRange, u64)> {
+        self.gaps().damage_at(at).map(|gap| (gap.range, gap.messages_end()))
     }
 
     pub(super) fn trimmed(&self) -> Offset {
@@ -249,13 +305,48 @@ impl Shared {
         {
             return free;
         }
-        let stat = rustix::fs::statvfs(&self.config.dir).ok();
+        let on_disk = self.config.storage == Storage::Disk;
+        let stat = on_disk.then(|| rustix::fs::statvfs(&self.config.dir).ok()).flatten();
         let free = stat.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         if let Some(free) = free {
             self.metrics.free.set(free as f64);
         }
         *self.free_looked() = Some((now, free));
+        if on_disk && let Some(gone) = self.file_that_is_gone() {
+            let gone = gone.display();
+            tracing::error!(file = %gone, "was deleted while the log was open: what is written \
+                 now would not be found again, so the log takes nothing more");
+            // As far as it had come: the next start has to miss what is gone.
+            self.witness(*self.tail.borrow());
+            self.poison(format!("{gone} was deleted while the log was open"));
+        }
         free
+    }
+
+    /// Files that are deleted stay writable for whoever has them open: frames would be answered,
+    /// and gone with the process.
+    fn file_that_is_gone(&self) -> Option<PathBuf> {
+        // What the disk does not say is not known to be gone.
+        let is_gone = |path: &Path| path.try_exists().is_ok_and(|exists| !exists);
+        let current = self.config.dir.join("CURRENT");
+        if is_gone(&current) {
+            return Some(current);
+        }
+        let mut newest = self.newest_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.as_ref().is_some_and(|(_, path)| !is_gone(path)) {
+            return None;
+        }
+        // RocksDB deletes a log file when a newer one has long taken its place.
+        let found = Files::list(&self.config.dir).ok()?.logs.pop();
+        match (&*newest, found) {
+            (Some((old, path)), found) if found.as_ref().is_none_or(|(new, _)| new <= old) => {
+                Some(path.clone())
+            }
+            (_, found) => {
+                *newest = found;
+                None
+            }
+        }
     }
 }
 
@@ -276,6 +367,49 @@ pub struct WalStatus {
     pub space_is_short: bool,
     /// Why the log is poisoned, if it is.
     pub poisoned: Option<String>,
+    /// What has happened to a frame before it is answered.
+    pub durability: Durability,
+    /// Where the log is kept.
+    pub storage: Storage,
+    /// The same in a sentence.
+    pub promise: &'static str,
+}
+
+/// One segment of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its number.
+    pub id: SegmentId,
+    /// Its frames.
+    pub frames: OffsetRange,
+    /// Messages in the log before it.
+    pub messages_before: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// Bytes of its frames, before compression.
+    pub bytes: ByteSize,
+    /// When its first frame arrived; when it was opened, while it is empty.
+    pub first_received: UnixMicros,
+    /// When its last frame arrived.
+    pub last_received: UnixMicros,
+    /// Whether it takes no more frames.
+    pub sealed: bool,
+}
+
+/// A cursor whose destination is not configured any more. It keeps its messages until an operator
+/// removes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The destination.
+    pub name: DestinationName,
+    /// Where it stands.
+    pub checkpoint: Checkpoint,
+    /// Segments that it needs, alone or with others.
+    pub segments: usize,
+    /// Bytes of their frames.
+    pub bytes: ByteSize,
+    /// Messages that it has not got.
+    pub messages: u64,
 }
 
 impl Wal {
@@ -320,6 +454,23 @@ impl Wal {
         }
         self.after_handing_over();
         answered.await.unwrap_or_else(|_| Err(append_gone(&self.shared)))
+    }
+
+    /// Asks the appender whether it is alive. Resolves when it comes to answer, which a write or a
+    /// sync that hangs keeps it from: true; or false when it has ended.
+    pub async fn is_alive(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let mut request = Request::Probe(answer);
+        loop {
+            match self.requests.try_send(request) {
+                Ok(()) => break,
+                Err(TrySendError::Full(unsent)) => request = unsent,
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+            tokio::time::sleep(PROBE_AGAIN).await;
+        }
+        self.after_handing_over();
+        answered.await.is_ok()
     }
 
     /// Resolves when there is space for frames, at once if there is.
@@ -438,7 +589,114 @@ impl Wal {
             file_bytes: self.shared.store.record_file_bytes().map(ByteSize::bytes),
             space_is_short: *self.shared.space.borrow() == Space::Short,
             poisoned: self.shared.poisoned.borrow().clone(),
+            durability: self.shared.config.durability,
+            storage: self.shared.config.storage,
+            promise: self.shared.config.promise(),
         }
+    }
+
+    /// What the start found.
+    #[must_use]
+    pub fn recovery(&self) -> &recover::RecoveryReport {
+        &self.shared.recovery
+    }
+
+    /// All segments, the oldest first; the last one is the active one.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let catalogue = self.shared.catalogue();
+        let sealed = catalogue.sealed.iter().map(|segment| segment.info(true));
+        sealed.chain([catalogue.active.info(false)]).collect()
+    }
+
+    /// The segment that holds an offset.
+    #[must_use]
+    pub fn segment_of(&self, at: Offset) -> Option<SegmentInfo> {
+        let catalogue = self.shared.catalogue();
+        if catalogue.active.first <= at {
+            let info = catalogue.active.info(false);
+            return (at < info.frames.end).then_some(info);
+        }
+        let index = catalogue.sealed.partition_point(|segment| segment.end <= at);
+        let found = catalogue.sealed.get(index).filter(|segment| segment.first <= at);
+        found.map(|segment| segment.info(true))
+    }
+
+    /// What some destinations never get, in the order of the log.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.shared.gaps().all().to_vec()
+    }
+
+    /// Moves when cursors that lagged were moved, because the log has dropped what they stood at.
+    #[must_use]
+    pub fn floor(&self) -> watch::Receiver<Floor> {
+        self.shared.floor.subscribe()
+    }
+
+    /// Says which destinations are configured: the cursors of all others are orphans.
+    pub fn configured(&self, names: impl IntoIterator<Item = DestinationName>) {
+        let mut configured = self.shared.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        *configured = Some(names.into_iter().collect());
+    }
+
+    fn is_configured(&self, name: &DestinationName) -> bool {
+        let configured = self.shared.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        configured.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    /// The cursors of destinations that are not configured any more; none before
+    /// [`Self::configured`] was called.
+    ///
+    /// # Errors
+    /// When the store cannot be read or a checkpoint is damaged.
+    pub fn orphans(&self) -> Result<Vec<Orphan>, OpenError> {
+        let all = checkpoint::read_all(&self.shared.store)?;
+        let tail = *self.shared.tail.borrow();
+        let segments = self.segments();
+        let orphans = all.into_iter().filter(|(name, _)| !self.is_configured(name));
+        let orphans: Vec<_> = orphans
+            .map(|(name, checkpoint)| {
+                let pins = |segment: &&SegmentInfo| segment.frames.end > checkpoint.position.offset;
+                let bytes = segments.iter().filter(pins).map(|segment| segment.bytes.get()).sum();
+                Orphan {
+                    name,
+                    segments: segments.iter().filter(pins).count(),
+                    bytes: ByteSize::bytes(bytes),
+                    messages: tail.messages.saturating_sub(gaps::settled(&checkpoint)),
+                    checkpoint,
+                }
+            })
+            .collect();
+        self.shared.metrics.orphans.set(orphans.len() as f64);
+        Ok(orphans)
+    }
+
+    /// Removes the cursor of a destination that is not configured any more, and returns it.
+    /// Durable when this returns: what it alone has kept may go with the next sweep.
+    ///
+    /// # Errors
+    /// When the destination is configured, or has no cursor, or the removal is not durable.
+    pub async fn remove_checkpoint(
+        &self,
+        name: &DestinationName,
+    ) -> Result<Checkpoint, RemoveError> {
+        if self.is_configured(name) {
+            return Err(RemoveError::Configured(name.clone()));
+        }
+        let Some(checkpoint) = self.checkpoint(name)? else {
+            return Err(RemoveError::Unknown(name.clone()));
+        };
+        let (answer, answered) = oneshot::channel();
+        let destination = name.clone();
+        self.send_meta(Request::Remove(PendingRemove { destination, answer }))?;
+        answered.await.unwrap_or_else(|_| Err(commit_gone(&self.shared)))?;
+        tracing::info!(
+            destination = %name,
+            position = %checkpoint.position,
+            "the cursor of a destination that is not configured any more was removed"
+        );
+        Ok(checkpoint)
     }
 
     /// Writes what waits, ends the appender and waits for its end. Blocking. The store itself is

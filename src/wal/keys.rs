@@ -60,6 +60,20 @@ pub(super) fn letter_of(key: &[u8]) -> Option<(DestinationName, Position)> {
     Some((DestinationName::new(name).ok()?, at))
 }
 
+/// In `meta`: what the last close wrote last.
+pub(super) const CLOSED: &[u8] = b"closed";
+/// In `meta`: the gaps begin with this.
+pub(super) const GAP: &[u8] = b"gap/";
+
+/// The key of a gap.
+pub(super) fn gap(first: Offset) -> [u8; 12] {
+    let mut key = [0; 12];
+    let (head, tail) = key.split_at_mut(GAP.len());
+    head.copy_from_slice(GAP);
+    tail.copy_from_slice(&first.get().to_be_bytes());
+    key
+}
+
 /// The key of a frame. Big-endian, so that keys order as offsets do.
 pub(super) const fn record(offset: Offset) -> [u8; 8] {
     offset.get().to_be_bytes()

@@ -15,9 +15,24 @@
 //! deleting the files that hold nothing else. One column family holds all records, because keys
 //! only ascend there: compactions only move files, and nothing is ever rewritten or walked over.
 //!
+//! `meta` also holds the gaps (`gap/` and the first offset: what some destination never gets) and
+//! what the last close wrote (`closed`). Beside RocksDB's files lies `WITNESS`: how far the log had
+//! come when it was last looked at, so that a store which has lost files is not taken for a
+//! shorter one.
+//!
+//! # Opening
+//!
+//! The directory is locked for this process. RocksDB's log is read before RocksDB reads it: a
+//! torn last record is cut off, damage is refused (`preflight.rs` says why RocksDB is not asked).
+//! RocksDB opens under a watchdog. Then marker, trim point and catalogue are compared, the active
+//! segment is counted again, and the end is compared with the witness. What an operator lets go
+//! with `--recover` or `--skip-damaged` becomes a gap: offsets are never given out twice, and
+//! every destination that lacks the frames counts their messages as dropped.
+//!
 //! # What may be lost
 //!
-//! Nothing that was answered. [`Durable`] is made by the appender alone, after a synced write,
+//! Nothing that was answered, with `wal.durability = "fsync"`; [`Config::promise`] says what the
+//! weaker settings mean. [`Durable`] is made by the appender alone, after a synced write,
 //! and a 200 cannot be built without one (P1). A frame that was not answered may or may not be
 //! in the log after a crash; the sender's retry finds its frame id and is not stored twice (I3).
 //!
@@ -33,27 +48,40 @@ mod append;
 mod catalogue;
 mod checkpoint;
 mod config;
+mod count;
+mod crc32c;
 mod dedupe;
 mod error;
+mod failpoint;
+mod gaps;
 mod group;
 mod handle;
+mod inspect;
 mod keys;
 mod letters;
 mod options;
+mod preflight;
 mod read;
 mod recover;
 mod retention;
+mod rocks_log;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
+mod witness;
 
 pub use append::{NewFrame, PreparedFrame};
 pub use checkpoint::LowWatermark;
-pub use config::Config;
-pub use error::{AppendError, CommitError, OpenError, ReadError};
+pub use config::{Config, Durability, OnDamage, Storage, WhenFull};
+pub use error::{AppendError, CommitError, OpenError, ReadError, RemoveError};
+pub use gaps::{Floor, Gap, GapCause};
 pub use group::{Appended, Durable};
-pub use handle::{Wal, WalStatus};
+pub use handle::{Orphan, SegmentInfo, Wal, WalStatus};
+pub use inspect::{ReadOnlyLog, StoreFacts, Unreadable};
 pub use letters::{LetterBook, LetterError, Removal};
+pub use preflight::TornTail;
 pub use read::{Entry, Reader};
 pub use recover::RecoveryReport;
 pub use retention::SweepError;
+pub use verify::{Defect, Part, Verification};

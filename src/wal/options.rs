@@ -7,6 +7,7 @@ use rocksdb::{
 };
 
 use super::keys;
+use super::store::Sync;
 
 const MIB: usize = 1 << 20;
 
@@ -14,16 +15,26 @@ const MIB: usize = 1 << 20;
 /// with larger ones the flushes are larger bursts on the disk that the appender syncs to.
 pub(super) const WRITE_BUFFER: usize = 16 * MIB;
 
+/// What a start knows about the store it opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// It is whole.
+    Whole,
+    /// An operator has said that log files may be missing.
+    Salvaged,
+}
+
 /// The whole store.
-pub(super) fn database() -> Options {
+pub(super) fn database(opening: Opening) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // A power cut may tear the last write; what lies before a tear is opened, but damage that is
-    // not at the end is refused, where "point in time" would lose what follows it in silence.
+    // `preflight` has cut a torn tail before this, and refused what is damaged. What is left to
+    // this option is to refuse what should not be there any more, where "point in time" would
+    // lose what follows it in silence.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // Without it, a log file that is gone opens as a store with records silently missing.
-    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_track_and_verify_wals_in_manifest(opening == Opening::Whole);
     options.set_paranoid_checks(true);
     // A column family with a few tiny writes a second would otherwise pin log files for hours,
     // gigabytes of them: flush all families together, and at the latest at this much log.
@@ -112,10 +123,10 @@ fn small(cache: &Cache) -> Options {
     options
 }
 
-/// P1: a write that returns has been fsynced.
-pub(super) fn synced() -> WriteOptions {
+/// P1: a write that returns has been fsynced, unless the configuration says otherwise.
+pub(super) fn write(sync: Sync) -> WriteOptions {
     let mut options = WriteOptions::default();
-    options.set_sync(true);
+    options.set_sync(sync == Sync::Now);
     options.disable_wal(false);
     options
 }
@@ -126,6 +137,14 @@ pub(super) fn scan(from: &[u8], until: &[u8]) -> ReadOptions {
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(until);
     // What is read in passing must not push out what is looked up.
+    options.fill_cache(false);
+    options.set_verify_checksums(true);
+    options
+}
+
+/// A scan over everything.
+pub(super) fn whole() -> ReadOptions {
+    let mut options = ReadOptions::default();
     options.fill_cache(false);
     options.set_verify_checksums(true);
     options

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::record::{Record, decode_record};
-use crate::types::{Offset, OffsetRange, Tail};
+use crate::types::{Offset, OffsetRange, Tail, UnixMicros};
 
 use super::error::ReadError;
 use super::handle::Shared;
@@ -65,8 +65,9 @@ impl Reader {
         rows.seek_to_first();
         while let Some((key, value)) = rows.item() {
             let found = keys::offset_of(key).unwrap_or(until);
-            if found != at {
-                return Err(self.gap(at, found));
+            let given_up = self.given_up(at);
+            if found != at || given_up.is_some() {
+                return self.stop(from, at, found, given_up);
             }
             let record =
                 decode_record(value).map_err(|source| ReadError::Damaged { at, source })?;
@@ -78,7 +79,64 @@ impl Reader {
             rows.next();
         }
         rows.status().map_err(|source| ReadError::Db { at, source })?;
-        if at == until { Ok(at) } else { Err(self.gap(at, until)) }
+        if at == until { Ok(at) } else { self.stop(from, at, until, self.given_up(at)) }
+    }
+
+    /// The first frame at or behind `from` that arrived at `time` or later; the durable end if
+    /// there is none. Blocking: one segment is read at most.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub fn find(&self, time: UnixMicros) -> Result<Offset, ReadError> {
+        let (start, until) = {
+            let catalogue = self.shared.catalogue();
+            let mut all = catalogue.sealed.iter().chain([&catalogue.active]);
+            let found =
+                all.find(|segment| segment.end > segment.first && segment.last_received >= time);
+            match found {
+                Some(segment) if segment.first_received >= time => return Ok(segment.first),
+                Some(segment) => (segment.first, segment.end),
+                None => return Ok(self.tail().end),
+            }
+        };
+        let mut at = start;
+        loop {
+            let mut found = None;
+            let read = self.read(at, until, |entry| {
+                if entry.record.received >= time {
+                    found = Some(entry.offset);
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            });
+            match (found, read) {
+                (Some(offset), _) => return Ok(offset),
+                (None, Ok(end)) if end >= until => return Ok(until),
+                (None, Ok(end)) => at = end,
+                (None, Err(ReadError::GivenUp { range, .. })) => at = range.end,
+                (None, Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn given_up(&self, at: Offset) -> Option<(OffsetRange, u64)> {
+        self.shared.given_up(at)
+    }
+
+    /// A read came upon something else than the next frame. What was read before a stretch that
+    /// was given up is whole: the stretch is the next read's.
+    fn stop(
+        &self,
+        from: Offset,
+        at: Offset,
+        found: Offset,
+        given_up: Option<(OffsetRange, u64)>,
+    ) -> Result<Offset, ReadError> {
+        match given_up {
+            Some(_) if at > from => Ok(at),
+            Some((range, messages_end)) => Err(ReadError::GivenUp { range, messages_end }),
+            None => Err(self.gap(at, found)),
+        }
     }
 
     /// A hole: or the stretch was trimmed while it was read.

@@ -3,8 +3,12 @@
 //! Trusted: what RocksDB gives back (it has checked its own checksums), the marker, the trim
 //! point, and the seals of the catalogue, if they fit together. Counted again: the active
 //! segment, record by record with its crc, since its catalogue entry is only written when it is
-//! opened and sealed. So the work is bounded by one segment, not by the backlog. Refused: a
-//! foreign store, a newer layout, a damaged value, a catalogue with holes.
+//! opened and sealed. So the work is bounded by one segment and by what RocksDB had not flushed,
+//! not by the backlog. Mended: a torn last record of RocksDB's log (`preflight.rs`). Refused, each
+//! with what to do about it: a store that another process has open, a foreign store, a newer
+//! layout or format, a damaged or missing file of RocksDB, a damaged value, a catalogue with
+//! holes, a log that has lost its end. What an operator may let go, with `--recover` and
+//! `--skip-damaged`, is given up as ranges of offsets, counted, and written down (`gaps.rs`).
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -15,19 +19,22 @@ use rocksdb::{DB, Options, WriteBatch};
 
 use crate::clock;
 use crate::generated::storage;
-use crate::record::{ValueError, decode_record, decode_value, encode_value};
-use crate::types::{Offset, SegmentId, Tail, UnixMicros};
+use crate::record::{FORMAT, ValueError, decode_value, encode_value};
+use crate::types::{Offset, OffsetRange, SegmentId, Tail, UnixMicros};
 
 use super::append::Request;
 use super::catalogue::{Catalogue, Segment};
-use super::config::Config;
+use super::config::{Config, Storage};
+use super::count::{self, Lost};
 use super::dedupe::{Dedupe, hour};
 use super::error::OpenError;
+use super::gaps::{self, Floor, Gap, GapCause, Gaps};
 use super::group::Appender;
-use super::handle::{Closer, Shared, Wal};
-use super::keys;
-use super::letters;
+use super::handle::{Closer, Found, Shared, Wal};
+use super::options::Opening;
+use super::preflight::{self, OPEN_LIMIT, TornTail};
 use super::store::{GetError, Store};
+use super::{checkpoint, keys, letters, witness};
 
 /// The layout of keys and families this version writes.
 const LAYOUT: u32 = 1;
@@ -38,7 +45,7 @@ const PRODUCT: &str = "forebay";
 const QUEUE: usize = 16 * 1024;
 
 /// What opening found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// Whether the store was made just now.
     pub created: bool,
@@ -52,19 +59,39 @@ pub struct RecoveryReport {
     pub recounted: u64,
     /// Frame ids that are remembered.
     pub frame_ids: usize,
+    /// Last records of RocksDB's log that were not whole, and were cut off: never answered, and
+    /// left by a power cut or by a process that ended while it wrote.
+    pub torn: Vec<TornTail>,
+    /// Frames that this start has given up, as an operator wished.
+    pub given_up: Vec<OffsetRange>,
     /// How long it took.
     pub took: Duration,
 }
 
 pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     let started = clock::instant();
-    make_directory(&config.dir)?;
-    refuse_foreign(&config.dir)?;
-    let store = Store::open(&config.dir).map_err(|error| db_error(&config.dir, error))?;
-    let (marker, created) = marker(&store)?;
+    let (store, torn) = match config.storage {
+        Storage::Memory => {
+            let dir = &config.dir;
+            (Store::in_memory().map_err(|error| db_error(dir, error))?, Vec::new())
+        }
+        Storage::Disk => on_disk(&config)?,
+    };
+    let seen = match config.storage {
+        Storage::Memory => None,
+        Storage::Disk => witness::read(&config.dir)?,
+    };
+    let (marker, created) = marker(&store, seen.as_ref().filter(|_| !config.on_damage.recover))?;
+    // A witness of another store says nothing about this one.
+    let seen = seen.filter(|seen| seen.node == marker.node || created);
     let trim = get::<storage::TrimPoint>(&store, keys::META, keys::TRIM, "the trim point")?;
     let trimmed = Offset::new(trim.unwrap_or_default().offset);
-    let (catalogue, recounted) = catalogue(&store, trimmed)?;
+    let mut gaps = Gaps::read(&store)?;
+    let (mut catalogue, mut lost) = catalogue(&store, &config, trimmed, &gaps)?;
+    lost.extend(missing_end(&store, &config, &mut catalogue, seen.as_ref())?);
+    let recounted = catalogue.active.end.since(catalogue.active.first);
+    let given_up: Vec<_> = lost.iter().map(|lost| lost.range).collect();
+    give_up(&store, &mut gaps, lost, trimmed)?;
     let dedupe = remembered(&store, &config)?;
     let letters = letters::read_books(&store)?;
     let tail = Tail {
@@ -79,12 +106,20 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         segments: catalogue.sealed.len() + 1,
         recounted,
         frame_ids: dedupe.len(),
+        torn,
+        given_up,
         took: clock::instant() - started,
     };
     let (requests, queue) = crossbeam_channel::bounded::<Request>(QUEUE);
-    let shared = Shared::new(config, store, marker.node, catalogue, tail, trimmed, letters);
-    let shared = Arc::new(shared);
-    let appender = Appender::new(Arc::clone(&shared), queue.clone(), dedupe, tail);
+    let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
+    let floor = Floor { offset: oldest.first, messages_before: oldest.messages_before };
+    let report_too = report.clone();
+    let node = marker.node;
+    let found = Found { node, catalogue, tail, trimmed, gaps, letters, report: report_too };
+    let shared = Arc::new(Shared::new(config, store, found));
+    // RocksDB has replayed its log into files by now, synced.
+    shared.witness(tail);
+    let appender = Appender::new(Arc::clone(&shared), queue.clone(), dedupe, tail, floor);
     let (alive, ended) = crossbeam_channel::bounded::<()>(0);
     std::thread::Builder::new()
         .name("appender".to_owned())
@@ -96,6 +131,103 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         .map_err(OpenError::Thread)?;
     let closer = Arc::new(Closer::new(requests.clone(), ended));
     Ok((Wal { shared, requests, left: queue, closer }, report))
+}
+
+fn on_disk(config: &Config) -> Result<(Store, Vec<TornTail>), OpenError> {
+    make_directory(&config.dir)?;
+    let lock = preflight::lock(&config.dir)?;
+    let torn = preflight::look(config)?;
+    for torn in &torn {
+        tracing::warn!(
+            file = %torn.file.display(),
+            at = torn.at,
+            bytes = torn.bytes,
+            records = torn.records,
+            "the log ended in a record that was not whole, and was cut there: a power cut, or the \
+             end of the process, came while it was written, so nobody was told that it is durable"
+        );
+    }
+    let opening = if config.on_damage.recover { Opening::Salvaged } else { Opening::Whole };
+    let dir = config.dir.clone();
+    let store = preflight::within(OPEN_LIMIT, &config.dir, move || {
+        refuse_foreign(&dir)?;
+        Store::open(&dir, opening, Some(lock)).map_err(|error| db_error(&dir, error))
+    })?;
+    Ok((store, torn))
+}
+
+/// Where the log ends before the place that something else has seen, frames are missing. Refused,
+/// or given up, if an operator wishes so: their offsets are not used again.
+fn missing_end(
+    store: &Store,
+    config: &Config,
+    catalogue: &mut Catalogue,
+    seen: Option<&witness::Witness>,
+) -> Result<Option<Lost>, OpenError> {
+    let active = &mut catalogue.active;
+    let (mut end, mut messages) = (active.end, active.messages_end());
+    if let Some(seen) = seen {
+        (end, messages) = (end.max(seen.end), messages.max(seen.messages));
+    }
+    if end > active.end && !config.on_damage.recover {
+        let (path, seen) = (store.path().to_owned(), end);
+        return Err(OpenError::WentBack { path, end: active.end, seen });
+    }
+    if config.on_damage.recover {
+        // No cursor may stand at an offset that is given out a second time.
+        for (_, checkpoint) in checkpoint::read_all(store)? {
+            let position = checkpoint.position;
+            let behind = if position.index > 0 { position.offset.next() } else { position.offset };
+            (end, messages) = (end.max(behind), messages.max(gaps::settled(&checkpoint)));
+        }
+    }
+    if end <= active.end {
+        return Ok(None);
+    }
+    let lost = Lost {
+        range: OffsetRange { start: active.end, end },
+        messages_before: active.messages_end(),
+        messages: messages.saturating_sub(active.messages_end()),
+    };
+    active.pass(end, lost.messages);
+    Ok(Some(lost))
+}
+
+/// Writes down what is given up, for operators and for the reader, before anything goes on.
+fn give_up(
+    store: &Store,
+    gaps: &mut Gaps,
+    lost: Vec<Lost>,
+    trimmed: Offset,
+) -> Result<(), OpenError> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let checkpoints = checkpoint::read_all(store)?;
+    let now = clock::unix_micros();
+    let mut batch = WriteBatch::default();
+    for Lost { range, messages_before, messages } in lost {
+        let mut gap = Gap {
+            cause: GapCause::Damage,
+            range,
+            messages_before,
+            messages,
+            first_recorded: now,
+            last_recorded: now,
+            losses: Vec::new(),
+        };
+        let losses = checkpoints.iter().map(|(name, at)| (name.clone(), gap.lost_by(at)));
+        gap.losses = losses.filter(|(_, messages)| *messages > 0).collect();
+        tracing::error!(
+            frames = %range,
+            messages,
+            losses = ?gap.losses.iter().map(|(n, m)| format!("{n}: {m}")).collect::<Vec<_>>(),
+            "frames are damaged or missing and are given up, as an operator wished: every \
+             destination that has not got them counts them as dropped"
+        );
+        gaps::stage(store, &mut batch, gaps.add(gap, trimmed));
+    }
+    store.write_synced(batch).map_err(|error| db_error(store.path(), error))
 }
 
 fn make_directory(dir: &Path) -> Result<(), OpenError> {
@@ -140,17 +272,14 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// The marker, made when the store is new.
-fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
+fn marker(
+    store: &Store,
+    seen: Option<&witness::Witness>,
+) -> Result<(storage::StoreMarker, bool), OpenError> {
     let path = || store.path().to_owned();
     let found = get::<storage::StoreMarker>(store, keys::META, keys::STORE, "the store marker")?;
     if let Some(marker) = found {
-        if marker.product != PRODUCT {
-            return Err(OpenError::Foreign { path: path() });
-        }
-        if marker.layout != LAYOUT {
-            let (found, supported) = (marker.layout, LAYOUT);
-            return Err(OpenError::Layout { path: path(), found, supported });
-        }
+        check_marker(store.path(), &marker)?;
         return Ok((marker, false));
     }
     // A start that was killed while it made the store leaves empty families and no marker.
@@ -158,6 +287,11 @@ fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
         if !store.is_empty(family).map_err(|error| db_error(store.path(), error))? {
             return Err(OpenError::Foreign { path: path() });
         }
+    }
+    if let Some(seen) = seen {
+        // It was in use before, and what it held was in log files that are gone.
+        let (path, seen) = (path(), seen.end);
+        return Err(OpenError::WentBack { path, end: Offset::ZERO, seen });
     }
     let now = clock::unix_micros();
     let node = uuid::Uuid::new_v4().simple().to_string();
@@ -176,8 +310,26 @@ fn marker(store: &Store) -> Result<(storage::StoreMarker, bool), OpenError> {
     Ok((marker, true))
 }
 
-/// The catalogue, with the active segment counted again. Returns how many frames that were.
-fn catalogue(store: &Store, trimmed: Offset) -> Result<(Catalogue, u64), OpenError> {
+/// Refuses what another program or a newer forebay has made.
+pub(super) fn check_marker(path: &Path, marker: &storage::StoreMarker) -> Result<(), OpenError> {
+    let path = || path.to_owned();
+    if marker.product != PRODUCT {
+        return Err(OpenError::Foreign { path: path() });
+    }
+    if marker.layout != LAYOUT {
+        let (found, supported) = (marker.layout, LAYOUT);
+        return Err(OpenError::Layout { path: path(), found, supported });
+    }
+    Ok(())
+}
+
+/// The catalogue, with the active segment counted again, and the frames that are given up.
+fn catalogue(
+    store: &Store,
+    config: &Config,
+    trimmed: Offset,
+    gaps: &Gaps,
+) -> Result<(Catalogue, Vec<Lost>), OpenError> {
     let mut rows: Vec<(Segment, bool)> = Vec::new();
     scan(store, keys::SEGMENTS, &[], |key, value| {
         let id = keys::segment_of(key).ok_or_else(|| {
@@ -210,31 +362,14 @@ fn catalogue(store: &Store, trimmed: Offset) -> Result<(Catalogue, u64), OpenErr
         let what = format!("the log is trimmed to {trimmed}, the oldest segment is {oldest}");
         return Err(inconsistent(store, what));
     }
-    recount(store, &mut active)?;
-    let recounted = active.end.since(active.first);
-    Ok((Catalogue { sealed, active }, recounted))
-}
-
-/// Reads the active segment to its end, which is the end of the log.
-fn recount(store: &Store, active: &mut Segment) -> Result<(), OpenError> {
-    let from = keys::record(active.first);
-    scan(store, keys::RECORDS, &from, |key, value| {
-        let offset = keys::offset_of(key)
-            .ok_or_else(|| inconsistent(store, "a frame has a key that is no offset".to_owned()))?;
-        let record = decode_record(value)
-            .map_err(|error| damaged(store, &format!("the frame at offset {offset}"), error))?;
-        let (end, before) = (active.end, active.messages_end());
-        if (offset, record.messages_before) != (end, before) {
-            let what = format!(
-                "the frame at offset {offset} says that {} messages precede it; expected is \
-                 offset {end} after {before} messages",
-                record.messages_before
-            );
-            return Err(inconsistent(store, what));
+    let mut lost = Vec::new();
+    if config.on_damage.skip_damaged {
+        for segment in &sealed {
+            lost.extend(count::sealed(store, segment, gaps)?);
         }
-        active.push(record.messages, value.len(), record.received);
-        Ok(())
-    })
+    }
+    lost.extend(count::active(store, &mut active, gaps, config.on_damage)?);
+    Ok((Catalogue { sealed, active }, lost))
 }
 
 fn remembered(store: &Store, config: &Config) -> Result<Dedupe, OpenError> {
@@ -296,15 +431,25 @@ pub(super) fn get<M: prost::Message + Default>(
 
 pub(super) fn db_error(path: &Path, source: rocksdb::Error) -> OpenError {
     let path = path.to_owned();
-    // RocksDB has no kind of its own for this; the text is the only sign.
-    if source.kind() == rocksdb::ErrorKind::IOError && source.as_ref().contains("/LOCK") {
-        return OpenError::Locked { path, source };
+    let said = source.as_ref();
+    // RocksDB has no kinds of its own for these; the text is the only sign.
+    if source.kind() == rocksdb::ErrorKind::IOError && said.contains("/LOCK") {
+        return OpenError::Locked { path, holder: said.to_owned() };
+    }
+    if source.kind() == rocksdb::ErrorKind::Corruption && said.contains("Missing WAL") {
+        return OpenError::LostLog { path, what: said.to_owned() };
     }
     OpenError::Db { path, source }
 }
 
 pub(super) fn damaged(store: &Store, what: &str, source: ValueError) -> OpenError {
-    OpenError::Damaged { path: store.path().to_owned(), what: what.to_owned(), source }
+    let (path, what) = (store.path().to_owned(), what.to_owned());
+    match source {
+        ValueError::Format(found) => OpenError::Newer { path, what, found, supported: FORMAT },
+        ValueError::Short(_) | ValueError::Crc { .. } | ValueError::Decode => {
+            OpenError::Damaged { path, what, source }
+        }
+    }
 }
 
 pub(super) fn inconsistent(store: &Store, what: String) -> OpenError {

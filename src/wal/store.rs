@@ -1,19 +1,35 @@
 //! The database with its families by name.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use rocksdb::{ColumnFamily, DB, WriteBatch};
+use rocksdb::{ColumnFamily, DB, Env, WriteBatch};
 
 use crate::record::{ValueError, decode_value};
 
-use super::{keys, options};
+use super::keys;
+use super::options::{self, Opening};
 
 /// The open database.
-#[derive(Debug)]
 pub(super) struct Store {
     db: DB,
     path: PathBuf,
+    /// Keeps other processes out. Goes after the database; none when it is in memory.
+    _lock: Option<File>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Whether a write waits until it is on stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    Now,
+    Later,
 }
 
 /// Why a stored value cannot be had.
@@ -24,9 +40,24 @@ pub(super) enum GetError {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path) -> Result<Self, rocksdb::Error> {
-        let db = DB::open_cf_descriptors(&options::database(), path, options::families())?;
-        Ok(Self { db, path: path.to_owned() })
+    /// Opens or makes the store in a directory, which `lock` belongs to.
+    pub(super) fn open(
+        path: &Path,
+        opening: Opening,
+        lock: Option<File>,
+    ) -> Result<Self, rocksdb::Error> {
+        let options = options::database(opening);
+        let db = DB::open_cf_descriptors(&options, path, options::families())?;
+        Ok(Self { db, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Makes a store in memory.
+    pub(super) fn in_memory() -> Result<Self, rocksdb::Error> {
+        let mut options = options::database(Opening::Whole);
+        options.set_env(&Env::mem_env()?);
+        let path = PathBuf::from("/memory");
+        let db = DB::open_cf_descriptors(&options, &path, options::families())?;
+        Ok(Self { db, path, _lock: None })
     }
 
     pub(super) const fn db(&self) -> &DB {
@@ -44,7 +75,17 @@ impl Store {
 
     /// Writes and syncs. When this returns, the batch is durable; when it fails, nobody knows.
     pub(super) fn write_synced(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
-        self.db.write_opt(batch, &options::synced())
+        self.write(batch, Sync::Now)
+    }
+
+    /// Writes. A synced write takes everything before it along.
+    pub(super) fn write(&self, batch: WriteBatch, sync: Sync) -> Result<(), rocksdb::Error> {
+        self.db.write_opt(batch, &options::write(sync))
+    }
+
+    /// Syncs what was written without.
+    pub(super) fn sync(&self) -> Result<(), rocksdb::Error> {
+        self.db.flush_wal(true)
     }
 
     /// A durable message, if there is one under that key.

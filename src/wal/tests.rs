@@ -2,11 +2,18 @@
 
 mod answers;
 mod damage;
+mod failpoints;
+mod faults;
+mod full;
 mod in_force;
 mod letters;
 mod model;
 mod poison;
 mod room;
+mod sweep;
+mod torn;
+mod verify;
+mod weaker;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
@@ -34,6 +41,10 @@ fn config(dir: &Path) -> Config {
         retention: Duration::ZERO,
         dedupe_window: Duration::from_hours(24),
         dedupe_memory: ByteSize::mib(64),
+        when_full: WhenFull::default(),
+        durability: Durability::default(),
+        storage: Storage::default(),
+        on_damage: OnDamage::default(),
     }
 }
 

@@ -108,3 +108,102 @@ async fn secrets_show_nowhere() {
         }
     }
 }
+
+/// Every line of a real relay's `/metrics` by the rules of the text format and of naming, and
+/// nothing that is not in the manual.
+#[tokio::test]
+async fn metrics_follow_prometheus_rules_and_are_in_the_manual() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let frame = Frame::new("01", &["one", "two"]);
+    assert_eq!(lab.post(&frame).await, 200);
+    lab.drained(SOON).await;
+    let text = lab.get("/metrics").await.unwrap().body;
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let manual = std::fs::read_to_string(page).unwrap();
+
+    let mut types = std::collections::BTreeMap::new();
+    let (mut helped, mut series) = (std::collections::BTreeSet::new(), 0);
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(types.insert(name, kind), None, "{name} has one type");
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(help.ends_with('.'), "{line}");
+            helped.insert(name);
+            continue;
+        }
+        series += 1;
+        let (name, behind) = line.split_at(line.find(['{', ' ']).unwrap());
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line}");
+        let (labels, value) = match behind.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once("} ").unwrap(),
+            None => ("", behind.trim_start()),
+        };
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(!labels.contains(frame.drain.as_deref().unwrap()), "a token is no label: {line}");
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|ending| name.strip_suffix(ending))
+            .find(|family| types.get(family) == Some(&"histogram"))
+            .unwrap_or(name);
+        let kind = types.get(family).unwrap_or_else(|| panic!("{family} has a type before it"));
+        assert!(helped.contains(family), "{family} has a help text");
+        assert_eq!(family.ends_with("_total"), *kind == "counter", "{line}");
+        let row = manual.lines().find(|row| row.starts_with(&format!("| `{family}` |")));
+        let row = row.unwrap_or_else(|| panic!("{family} is not in docs/metrics.md"));
+        for label in labels.split("\",").filter(|label| !label.is_empty()) {
+            let label = label.split_once('=').unwrap().0;
+            let known = row.contains(&format!("`{label}`"));
+            assert!(
+                known || label == "le",
+                "{family} has a label that is not in the manual: {label}"
+            );
+        }
+    }
+    assert!(series > 50, "{text}");
+}
+
+/// What is asked in the wrong way is told so in JSON, with the right way.
+#[tokio::test]
+async fn wrong_paths_and_methods_are_answered_in_json() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let ask = async |method: &str, path: &str, body: &str| {
+        let mut client = crate::support::Client::connect(lab.admin_address()).await;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.send(request.as_bytes()).await;
+        let answer = client.answer().await.unwrap();
+        let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        (answer.status, answer.header("allow").map(str::to_owned), json)
+    };
+    let read = Some("GET, HEAD, OPTIONS".to_owned());
+    let (status, allow, body) = ask("OPTIONS", "/v1/status", "").await;
+    assert_eq!((status, &allow), (200, &read));
+    assert_eq!(body["allow"], serde_json::json!(["GET", "HEAD", "OPTIONS"]));
+    for method in ["POST", "DELETE", "PUT", "BREW"] {
+        let (status, allow, body) = ask(method, "/v1/status", "").await;
+        assert_eq!((status, &allow), (405, &read), "{method}");
+        assert!(body["fix"].as_str().unwrap().contains("GET"), "{body}");
+    }
+    let (status, allow, _) = ask("POST", "/v1/log-level", "").await;
+    assert_eq!((status, allow.as_deref()), (405, Some("GET, HEAD, OPTIONS, PUT")));
+    let (status, _, body) = ask("GET", "/v1/nothing", "").await;
+    assert_eq!(status, 404);
+    assert!(body["fix"].as_str().unwrap().contains("/v1/status"), "{body}");
+    // This relay has no token, so nobody may change anything over TCP.
+    let (status, _, body) = ask("PUT", "/v1/log-level", "{\"filter\":\"debug\"}").await;
+    assert_eq!(status, 403);
+    assert!(body["fix"].as_str().unwrap().contains("admin.token_file"), "{body}");
+    let (_, _, level) = ask("GET", "/v1/log-level", "").await;
+    assert_eq!(level["filter"], "info");
+}

@@ -51,7 +51,7 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_is_78() {
          max_body = \"8 bananas\"\n\
          [wal]\n\
          segmnt_size = \"1MiB\"\n\
-         durability = \"none\"\n\
+         durability = \"often\"\n\
          [[destination]]\n\
          name = \"a b\"\n\
          endpoints = [\"https://splunk.example.com:8088\"]\n\

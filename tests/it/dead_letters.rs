@@ -69,6 +69,10 @@ fn open(lab: &Lab) -> Wal {
         retention: Duration::from_hours(24),
         dedupe_window: Duration::from_hours(24),
         dedupe_memory: ByteSize::mib(64),
+        when_full: wal::WhenFull::default(),
+        durability: wal::Durability::default(),
+        storage: wal::Storage::default(),
+        on_damage: wal::OnDamage::default(),
     };
     Wal::open(config).unwrap().0
 }

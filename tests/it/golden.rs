@@ -211,6 +211,7 @@ async fn every_vector_arrives_as_it_was_sent() {
         "[destination.event]\nindex = \"heroku\"\n\
          [destination.event.fields]\nteam = \"{{ query.team }}\"\n",
     )
+    .ingest("query = [\"team\"]\n")
     .tables("[[drain]]\ntoken = \"d.fc6b856b-3332-4546-93de-7d0ee272c3bd\"\napp = \"checkout\"\n");
     lab.start().await;
     let start = forebay::clock::unix_micros();

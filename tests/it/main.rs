@@ -37,10 +37,26 @@ mod floors;
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
+/// Ten thousand idle connections.
+mod idle;
 /// Full disks, held requests, memory.
 mod limits;
+/// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
+mod operate;
+/// What is installed beside the program: units, alert rules, Splunk's files.
+mod ops_files;
+/// The power goes, on a disk that forgets what was not synced.
+mod power;
 /// `forebay check --probe`, against a collector with each fault.
 mod probe;
+/// What a start does about damage, and about a store that is in use.
+mod recovery;
+/// SIGHUP: what changes without a restart, and what is refused.
+mod reload;
+/// Restarts with an inherited socket, and what the service manager is told.
+mod restart;
+/// Logplex, log-shuttle, Heroku's API and curl, as they are.
+mod senders;
 /// What an operator may make of messages, from the drain to the collector.
 mod shapes;
 /// SIGKILL and SIGTERM under load.
@@ -51,3 +67,5 @@ mod simulated;
 mod strict;
 /// TLS to the collectors, proxies, and tokens that change.
 mod trust;
+/// `wal info|verify|dump|export`, and what was exported sent again.
+mod wal_tools;

@@ -2,9 +2,14 @@ use std::time::Duration;
 
 use forebay::simulate::hec::{Fault, FaultKind};
 
-use crate::support::{Frame, Hec, Lab, SOON, eventually, measured, number, usual_ack};
+use crate::support::{
+    Frame, Hec, Lab, SOON, Sending, eventually, from_environment, measured, number, usual_ack,
+};
 
-/// Small segments, so that they roll and are dropped while the process dies, and small batches.
+/// Messages a second while the process dies and starts.
+const RATE: u32 = 20_000;
+
+/// Small segments, so that they roll while the process stops, and small batches.
 const SEGMENTS: &str = "segment_size = \"1MiB\"\nretention = \"0s\"\n";
 const BATCHES: &str = "window = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
 
@@ -14,15 +19,70 @@ const ASKING: &str =
 const NOT_ASKING: &str =
     "recall = \"0s\"\nwindow = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
 
-const KILLS: u64 = 25;
+/// A log that is soon full: what is delivered has to go at once, so that drops happen all the time
+/// and not every ten seconds.
+const SMALL_LOG: &str = "segment_size = \"1MiB\"\nmax_size = \"6MiB\"\nretention = \"0s\"\n";
 
-/// The heart of it: SIGKILL under load, 25 times, and 5 times more while it starts, and every
-/// message that was answered 2xx is indexed and acknowledged in the end. Duplicates come from the
-/// kills alone.
+/// How often, unless `FOREBAY_KILLS` says otherwise.
+const KILLS: u64 = 200;
+
+/// What a kill waits for. Each is something that has just happened, so that what follows it is what
+/// the kill hits.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The log is open; nothing else is.
+    Opened,
+    /// So many frames were answered.
+    Answered(u64),
+    /// The collector has taken events.
+    Posted,
+    /// A checkpoint has moved.
+    Checkpointed,
+    /// Segments have gone; the next ones roll.
+    Dropped,
+}
+
+impl Moment {
+    fn any(chance: &mut fastrand::Rng) -> Self {
+        match chance.u8(..8) {
+            0 => Self::Opened,
+            1 => Self::Posted,
+            2 => Self::Checkpointed,
+            3 | 4 => Self::Dropped,
+            // Sometimes in the first frames after recovery, sometimes in full flight.
+            _ => Self::Answered(chance.u64(1..120)),
+        }
+    }
+
+    async fn wait(self, lab: &Lab, hec: &Hec, sending: &Sending) {
+        match self {
+            Self::Opened => {}
+            Self::Answered(frames) => sending.accepted(frames).await,
+            Self::Posted => {
+                let before = hec.ledger.totals().accepted;
+                eventually(SOON, "events are posted", async || {
+                    hec.ledger.totals().accepted > before
+                })
+                .await;
+            }
+            Self::Checkpointed => {
+                lab.moves("a checkpoint moves", |status| &status["destinations"][0]["checkpoint"])
+                    .await;
+            }
+            Self::Dropped => {
+                lab.moves("segments are dropped", |status| &status["log"]["first_offset"]).await;
+            }
+        }
+    }
+}
+
+/// The heart of it: SIGKILL under load, 200 times, some of them while it starts, and every message
+/// that was answered 2xx is indexed and acknowledged in the end. Duplicates come from the kills
+/// alone.
 #[tokio::test]
-async fn killed_25_times_under_load_and_nothing_is_lost() {
+async fn killed_200_times_under_load_and_nothing_is_lost() {
     // The collector acknowledges within 300 ms: what it has not in two seconds, it never will.
-    killed(KILLS, ASKING).await;
+    killed(from_environment("FOREBAY_KILLS").unwrap_or(KILLS), ASKING).await;
 }
 
 /// The same without the old channels, as a measure of what it saves to ask them.
@@ -32,28 +92,27 @@ async fn killed_10_times_without_asking_old_channels_and_nothing_is_lost() {
 }
 
 async fn killed(kills: u64, settings: &'static str) {
+    let seed = from_environment("FOREBAY_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("FOREBAY_KILL_SEED={seed}");
+    let mut chance = fastrand::Rng::with_seed(seed);
     let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, settings).wal(SEGMENTS);
-    let mut chance = fastrand::Rng::new();
+    let mut lab = Lab::with(&hec, settings).wal(SMALL_LOG);
     let sending = lab.send(|config| {
         config.connections = number(8);
         config.messages_per_frame = number(50);
-        config.rate = Some(10_000.0);
+        config.rate = Some(f64::from(RATE));
     });
-    let mut segments = 0;
-    for kill in 0..kills {
-        if kill % 5 == 4 {
-            // In the middle of a start, too.
+    for _ in 0..kills {
+        let moment = Moment::any(&mut chance);
+        if let Moment::Opened = moment {
             let opened = |log: &str| log.matches("the log is open").count();
             let before = opened(&lab.log());
             lab.launch();
             eventually(SOON, "the log is open", async || opened(&lab.log()) > before).await;
-            lab.kill();
+        } else {
+            lab.start().await;
+            moment.wait(&lab, &hec, &sending).await;
         }
-        lab.start().await;
-        // Sometimes in the first frames after recovery, sometimes in full flight.
-        sending.accepted(chance.u64(1..120)).await;
-        segments = lab.status().await["log"]["segments"].as_u64().unwrap().max(segments);
         lab.kill();
     }
     lab.start().await;
@@ -63,14 +122,16 @@ async fn killed(kills: u64, settings: &'static str) {
     lab.drained(Duration::from_secs(60)).await;
 
     let found = lab.audit(&hec);
-    assert!(segments > 2, "segments roll");
-    // A kill doubles what was sent and is not below a synced checkpoint: at most the window, and
-    // what was settled since the last checkpoint, which one window more is generous for.
+    let drops = lab.log().matches("segments dropped").count() as u64;
+    assert!(drops * 10 > kills, "segments roll, are sealed and go between the kills: {drops}");
+    // A kill doubles what was sent and is not below a synced checkpoint: the window at most, and
+    // what was settled since the last checkpoint, for which one window more is generous.
     let bound = kills * 2 * 16 * 200;
     assert!(found.duplicates <= bound, "more than {bound}: {found}");
     assert!(found.duplicates > 0, "the kills hit something: {found}");
     measured("messages accepted", found.accepted_messages);
     measured("frames the sender gave up", report.end.totals.gave_up_frames);
+    measured("drops of segments", drops);
     measured("duplicates a kill", found.duplicates / kills);
     measured("duplicates", found.duplicates);
 }

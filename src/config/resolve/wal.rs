@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::parse_duration;
 use crate::config::raw::RawSection;
 use crate::config::read::{Placed, Reader};
 use crate::config::report::{Report, Reported, Scope};
 use crate::config::table;
 use crate::types::ByteSize;
-use crate::wal::Config;
+use crate::wal::{Config, Durability, OnDamage, Storage, WhenFull};
 
 /// The log's settings, but for where it is.
 #[derive(Debug)]
@@ -19,23 +20,38 @@ pub(super) struct Log {
     retention: Duration,
     dedupe_window: Duration,
     dedupe_memory: ByteSize,
+    when_full: WhenFull,
+    durability: Durability,
+    storage: Storage,
 }
 
 impl Log {
     /// The log's settings, in a directory.
     pub(super) fn at(self, dir: PathBuf) -> Config {
-        let Self { segment_size, max_size, min_free, retention, dedupe_window, dedupe_memory } =
-            self;
-        Config { dir, segment_size, max_size, min_free, retention, dedupe_window, dedupe_memory }
+        Config {
+            dir,
+            segment_size: self.segment_size,
+            max_size: self.max_size,
+            min_free: self.min_free,
+            retention: self.retention,
+            dedupe_window: self.dedupe_window,
+            dedupe_memory: self.dedupe_memory,
+            when_full: self.when_full,
+            durability: self.durability,
+            storage: self.storage,
+            // Said on the command line, once, and never in a file.
+            on_damage: OnDamage::default(),
+        }
     }
 }
 
 pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<Log, Reported> {
     let mut reader = Reader::new(root.one("wal"), report);
-    // One word each so far: read, so that another is refused.
-    let storage = reader.choice(&table::STORAGE, &[("disk", ())]);
-    let durability = reader.choice(&table::DURABILITY, &[("fsync", ())]);
-    let when_full = reader.choice(&table::WHEN_FULL, &[("hold", ())]);
+    let storage =
+        reader.choice(&table::STORAGE, &[("disk", Storage::Disk), ("memory", Storage::Memory)]);
+    let durability = durability(&mut reader);
+    let full = [("hold", WhenFull::Hold), ("drop_oldest", WhenFull::DropOldest)];
+    let when_full = reader.choice(&table::WHEN_FULL, &full);
     let segment_size = reader.size(&table::SEGMENT_SIZE);
     let max_size = reader.size(&table::MAX_SIZE);
     let min_free = reader.size(&table::MIN_FREE);
@@ -47,9 +63,6 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
         _ => Ok(()),
     };
 
-    storage?;
-    durability?;
-    when_full?;
     halves?;
     Ok(Log {
         segment_size: segment_size?.value,
@@ -58,8 +71,44 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
         retention: retention?.value,
         dedupe_window: dedupe_window?.value,
         dedupe_memory: dedupe_memory?.value,
+        when_full: when_full?,
+        durability: durability?,
+        storage: storage?,
     })
 }
+
+/// `fsync`, `none`, or `interval:` with a duration.
+fn durability(reader: &mut Reader<'_, '_, '_>) -> Result<Durability, Reported> {
+    let key = &table::DURABILITY;
+    let words = reader.text(key)?;
+    let text = words.value.text.as_str();
+    let every = match text {
+        "fsync" => return Ok(Durability::Fsync),
+        "none" => return Ok(Durability::None),
+        _ => text.strip_prefix("interval:").and_then(|every| parse_duration(every).ok()),
+    };
+    match every {
+        Some(every) if (SHORTEST..=LONGEST).contains(&every) => Ok(Durability::Interval(every)),
+        Some(_) => {
+            let problem = format!("the interval in {} is out of bounds", words.value.shown);
+            let fix = "write an interval from 10ms to 1m, such as \"interval:100ms\"";
+            Err(reader.mistake(key, words.at, problem, fix))
+        }
+        None => {
+            let problem = format!(
+                "{} is not \"fsync\", \"interval:\" with a duration, or \"none\"",
+                words.value.shown
+            );
+            let fix = "write \"fsync\", or, to lose up to that much in a power cut, such as \
+                       \"interval:100ms\"";
+            Err(reader.mistake(key, words.at, problem, fix))
+        }
+    }
+}
+
+/// The bounds of an interval between syncs: less is `fsync` with more work, more is `none`.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Space is given back a segment at a time, and never the active one.
 fn two_segments(

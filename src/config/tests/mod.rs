@@ -1,5 +1,6 @@
 //! The configuration as its users see it: files in, settings or messages out.
 
+mod access;
 mod destinations;
 mod docs;
 mod mapping;

@@ -36,7 +36,7 @@ fn a_secret_comes_from_a_file_less_one_newline() {
         let loaded = Config::parse(&text, "f.toml", &env).expect("right");
         assert_eq!(loaded.warnings, Vec::<String>::new());
         assert_eq!(loaded.config.destinations[0].token.expose(), secret);
-        assert_eq!(loaded.config.ingest.users[0].password.expose(), secret);
+        assert_eq!(loaded.config.ingest.live.users[0].password.expose(), secret);
     }
 }
 
@@ -243,7 +243,7 @@ fn no_debug_output_holds_a_secret() {
         destination(&format!("token = \"{SECRET}\""))
     );
     let loaded = parse(&text).expect("right");
-    assert_eq!(loaded.config.ingest.users[1].password.expose(), SECRET);
+    assert_eq!(loaded.config.ingest.live.users[1].password.expose(), SECRET);
     assert_eq!(loaded.warnings.len(), 1);
     let shown = format!("{loaded:?}\n{loaded:#?}");
     assert!(!shown.contains(SECRET), "{shown}");

@@ -73,35 +73,6 @@ fn what_is_missing() {
 #[test]
 fn values_that_come_later() {
     check(
-        with_minimal,
-        &[
-            (
-                "ingest.listen = \"systemd\"",
-                "1: ingest.listen: \"systemd\" is not yet supported: it comes with socket activation; write an IP address and a port, such as 127.0.0.1:8080",
-            ),
-            (
-                "wal.storage = \"memory\"",
-                "1: wal.storage: \"memory\" is not yet supported: it comes with the in-memory store for trials; write \"disk\"",
-            ),
-            (
-                "wal.durability = \"interval:100ms\"",
-                "1: wal.durability: \"interval:100ms\" is not yet supported: it comes with weaker durability on request; write \"fsync\"",
-            ),
-            (
-                "wal.durability = \"none\"",
-                "1: wal.durability: \"none\" is not yet supported: it comes with weaker durability on request; write \"fsync\"",
-            ),
-            (
-                "wal.when_full = \"drop_oldest\"",
-                "1: wal.when_full: \"drop_oldest\" is not yet supported: it comes with the dropping of old frames; write \"hold\"",
-            ),
-            (
-                "admin.listen = \"unix:/run/forebay.sock\"",
-                "1: admin.listen: \"unix:/run/forebay.sock\" is not yet supported: it comes with admin on a unix socket; write an IP address and a port, such as 127.0.0.1:9600",
-            ),
-        ],
-    );
-    check(
         in_destination,
         &[(
             "acknowledgement = \"auto\"",
@@ -114,16 +85,10 @@ fn values_that_come_later() {
 fn keys_that_come_later() {
     check(
         with_minimal,
-        &[
-            (
-                "[ingest.tls]\ncertificate = \"/a\"",
-                "1: ingest.tls: not yet supported: it comes with TLS by forebay itself; remove the table and let a TLS proxy on this machine pass requests on to `ingest.listen`",
-            ),
-            (
-                "[ingest]\nunknown_drain = \"accept\"",
-                "2: ingest.unknown_drain: not yet supported: it comes with credentials bound to drains; remove it; frames of unknown drains are accepted",
-            ),
-        ],
+        &[(
+            "[wal]\nwhen_full = \"drop_oldest\"",
+            "2: wal.when_full: \"drop_oldest\" is not yet supported: it comes with the dropping of old frames; write \"hold\"",
+        )],
     );
 }
 

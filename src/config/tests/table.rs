@@ -76,7 +76,7 @@ fn every_later_key_is_refused() {
             assert!(found.contains(&expected), "{line}\n{found}");
         }
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 0);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn every_later_table_is_refused() {
         assert!(found.contains(&expected), "{found}");
         assert!(!found.contains("unknown"), "{found}");
     }
-    assert_eq!(count, 1);
+    assert_eq!(count, 0);
 }
 
 #[test]
@@ -115,7 +115,8 @@ fn every_later_value_is_refused_and_every_present_one_taken() {
             for value in now {
                 let line = format!("{} = {value:?}", key.name());
                 let found = messages(&file(key.section(), &line)).join("\n");
-                assert!(!found.contains(key.path), "{line}\n{found}");
+                let hit = format!(": {}: {value:?} is not", key.path);
+                assert!(!found.contains(&hit), "{line}\n{found}");
             }
         }
     }

@@ -90,6 +90,18 @@ fn durations() {
                 "1: ingest.idle_timeout: \"4m59s\" is too little; write at least 5m",
             ),
             (
+                "wal.durability = \"interval:5ms\"",
+                "1: wal.durability: the interval in \"interval:5ms\" is out of bounds; write an interval from 10ms to 1m, such as \"interval:100ms\"",
+            ),
+            (
+                "wal.durability = \"interval\"",
+                "1: wal.durability: \"interval\" is not \"fsync\", \"interval:\" with a duration, or \"none\"; write \"fsync\", or, to lose up to that much in a power cut, such as \"interval:100ms\"",
+            ),
+            (
+                "wal.when_full = \"drop_newest\"",
+                "1: wal.when_full: \"drop_newest\" is not one of \"hold\", \"drop_oldest\"; write one of \"hold\", \"drop_oldest\"",
+            ),
+            (
                 "wal.retention = \"99999999999999999999d\"",
                 "1: wal.retention: \"99999999999999999999d\" is not a duration; write at most 366d",
             ),
@@ -135,14 +147,14 @@ fn numbers_and_flags() {
 
 #[test]
 fn addresses() {
-    let insecure = "write 127.0.0.1 or [::1] and let a TLS proxy on this machine pass requests \
-                    on, or set ingest.allow_insecure = true if the network is private";
+    let insecure = "write [ingest.tls] and [[ingest.user]], or listen on 127.0.0.1 or [::1] behind \
+                    a TLS proxy, or set ingest.allow_insecure = true if the network is private";
     check(
         with_minimal,
         &[
             (
                 "ingest.listen = \"localhost:8080\"",
-                "1: ingest.listen: \"localhost:8080\" is not an IP address and a port; write an IP address and a port, such as 127.0.0.1:8080",
+                "1: ingest.listen: \"localhost:8080\" is neither an IP address and a port nor systemd; write one of them, such as 127.0.0.1:8080",
             ),
             (
                 "ingest.listen = \"0.0.0.0:8080\"",
@@ -157,8 +169,18 @@ fn addresses() {
                 ),
             ),
             (
+                "ingest.listen = \"systemd\"",
+                &format!(
+                    "1: ingest.listen: the service manager may listen for everybody, without TLS and without a user; {insecure}"
+                ),
+            ),
+            (
                 "admin.listen = \"0.0.0.0:9600\"",
                 "1: admin.listen: 0.0.0.0:9600 is not a loopback address: admin would be open; write 127.0.0.1 or [::1], and a port",
+            ),
+            (
+                "admin.listen = \"unix:admin.sock\"",
+                "1: admin.listen: \"unix:admin.sock\" is not an IP address and a port; write an IP address and a port, such as 127.0.0.1:9600, or unix: and an absolute path, such as unix:/run/forebay/admin.sock",
             ),
             (
                 "admin.listen = \"127.0.0.1:8080\"",

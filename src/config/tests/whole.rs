@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::{Config, MINIMAL, messages, parse, right};
 use crate::delivery::Acknowledgement;
-use crate::logplex::Kind;
+use crate::ingest::{UnknownDrain, Via};
+use crate::logplex::{Kind, Profile};
 use crate::sink::{Compression, Start};
 use crate::types::ByteSize;
+use crate::wal::{Durability, OnDamage, Storage, WhenFull};
 
 #[test]
 fn the_least_configuration_is_one_destination() {
@@ -23,7 +25,16 @@ fn the_least_configuration_is_one_destination() {
     assert_eq!(config.ingest.max_connections, 10_000);
     assert_eq!(config.ingest.max_in_flight, ByteSize::mib(64));
     assert_eq!(config.ingest.idle_timeout, Duration::from_secs(310));
-    assert!(config.ingest.users.is_empty());
+    let live = &config.ingest.live;
+    assert!(live.users.is_empty() && live.drains.0.is_empty() && live.tls.is_none());
+    assert!(live.allow.is_none() && live.proxies.is_empty());
+    assert_eq!(live.unknown_drain, UnknownDrain::Accept);
+    assert_eq!(live.query.iter().collect::<Vec<_>>(), ["app"]);
+    assert_eq!(config.ingest.hold_after, Duration::from_secs(1));
+    assert_eq!(config.ingest.close_after, Duration::from_secs(4));
+    assert_eq!(config.ingest.max_connections_per_address, 10_000);
+    assert_eq!(config.ingest.max_gzip_ratio, 200);
+    assert_eq!(config.log_level, "info");
     assert_eq!(config.wal.dir, config.data_dir);
     assert_eq!(config.wal.segment_size, ByteSize::mib(128));
     assert_eq!(config.wal.max_size, ByteSize::mib(50 * 1024));
@@ -59,9 +70,10 @@ fn the_least_configuration_is_one_destination() {
     assert!(mapping.event_id && mapping.fields.is_empty() && mapping.drains.is_empty());
 }
 
-/// design.md §7, without TLS, and with what is not there.
+/// Every key that is supported, but for those that name files.
 const FULL: &str = r#"
 data_dir = "/srv/forebay"
+log_level = "warn,forebay::wal=debug"
 
 [ingest]
 listen = "0.0.0.0:8443"
@@ -72,20 +84,31 @@ ack_deadline = "3s500ms"
 max_connections = 500
 max_in_flight = "32MiB"
 idle_timeout = "10m"
+hold_after = "500ms"
+close_after = "3s"
+max_connections_per_address = 50
+max_gzip_ratio = 300
+unknown_drain = "reject"
+query = ["app", "env"]
+allow = ["10.0.0.0/8", "192.0.2.1"]
+proxy_protocol_from = ["2001:db8::/32"]
 [[ingest.user]]
 name = "heroku"
 password = "${PASSWORD}"
+drains = ["checkout"]
 [[ingest.user]]
 name = "heroku-2"
 password = "abc_DEF-1"
+via = "bearer"
+deprecated = true
 
 [wal]
 storage = "disk"
-durability = "fsync"
+durability = "interval:1s500ms"
 segment_size = "64MiB"
 max_size = "10GiB"
 min_free = "512MiB"
-when_full = "hold"
+when_full = "drop_oldest"
 retention = "1h30m"
 dedupe_window = "12h"
 dedupe_memory = "32MiB"
@@ -96,6 +119,7 @@ app = "checkout"
 [[drain]]
 token = "d.00000000-3332-4546-93de-7d0ee272c3bd"
 app = "search"
+profile = "shuttle"
 
 [[destination]]
 name = "splunk"
@@ -151,8 +175,26 @@ fn every_key_reaches_its_component() {
     assert_eq!(config.ingest.max_in_flight, ByteSize::mib(32));
     assert_eq!(config.ingest.idle_timeout, Duration::from_secs(600));
     let users: Vec<_> =
-        config.ingest.users.iter().map(|u| (u.name.as_str(), u.password.expose())).collect();
+        config.ingest.live.users.iter().map(|u| (u.name.as_str(), u.password.expose())).collect();
     assert_eq!(users, [("heroku", "hunter2"), ("heroku-2", "abc_DEF-1")]);
+    let live = &config.ingest.live;
+    assert_eq!(live.users[0].via, Via::Basic);
+    assert_eq!(live.users[0].drains.iter().flatten().collect::<Vec<_>>(), ["checkout"]);
+    assert_eq!((live.users[1].via, &live.users[1].drains), (Via::Bearer, &None));
+    assert!(live.users[1].deprecated && !live.users[0].deprecated);
+    assert_eq!(live.unknown_drain, UnknownDrain::Reject);
+    assert_eq!(live.query.iter().collect::<Vec<_>>(), ["app", "env"]);
+    let networks = |all: &[ipnet::IpNet]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(networks(live.allow.as_ref().expect("some")), ["10.0.0.0/8", "192.0.2.1/32"]);
+    assert_eq!(networks(&live.proxies), ["2001:db8::/32"]);
+    assert_eq!(live.drains.0["d.fc6b856b-3332-4546-93de-7d0ee272c3bd"].profile, None);
+    let search = &live.drains.0["d.00000000-3332-4546-93de-7d0ee272c3bd"];
+    assert_eq!((search.name.as_str(), search.profile), ("search", Some(Profile::Shuttle)));
+    assert_eq!(config.ingest.hold_after, Duration::from_millis(500));
+    assert_eq!(config.ingest.close_after, Duration::from_secs(3));
+    assert_eq!(config.ingest.max_connections_per_address, 50);
+    assert_eq!(config.ingest.max_gzip_ratio, 300);
+    assert_eq!(config.log_level, "warn,forebay::wal=debug");
     assert_eq!(config.wal.dir, Path::new("/srv/forebay"));
     assert_eq!(config.wal.segment_size, ByteSize::mib(64));
     assert_eq!(config.wal.max_size, ByteSize::mib(10 * 1024));
@@ -160,6 +202,10 @@ fn every_key_reaches_its_component() {
     assert_eq!(config.wal.retention, Duration::from_secs(5400));
     assert_eq!(config.wal.dedupe_window, Duration::from_secs(43_200));
     assert_eq!(config.wal.dedupe_memory, ByteSize::mib(32));
+    assert_eq!(config.wal.storage, Storage::Disk);
+    assert_eq!(config.wal.durability, Durability::Interval(Duration::from_millis(1500)));
+    assert_eq!(config.wal.when_full, WhenFull::DropOldest);
+    assert_eq!(config.wal.on_damage, OnDamage::default());
     assert_eq!(config.admin.listen.to_string(), "[::1]:9601");
 
     let [splunk, audit] = &config.destinations[..] else { panic!("two destinations") };
@@ -211,7 +257,7 @@ listen = "10.0.0.1:9600"
 max_size = "1GB "
 segment_size = "1GiB"
 retention = "24 hours"
-storage = "memory"
+storage = "tape"
 [[destination]]
 endpoints = ["https://h", "ftp://h"]
 token = "a"
@@ -251,7 +297,7 @@ name = "b/c"
             "f.toml:18: destination.event.host",
             "f.toml:20: ingest.lisen",
             "f.toml:21: ingest.max_body",
-            "f.toml:22: ingest.tls",
+            "f.toml:22: ingest.tls.private_key_file",
             "f.toml:24: ingest.user.password",
             "f.toml:25: ingest.user.name",
             "f.toml:26: destination.endpoints",

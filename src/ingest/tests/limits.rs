@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::server::{BODY, Connections, SHUTTLE, Server, logplex, post, until};
@@ -39,10 +39,17 @@ async fn what_is_not_stored_in_time_is_503_and_close_but_for_shuttle_only_close(
 async fn a_log_without_room_holds_requests_and_then_closes_the_gate() {
     let server = Server::with(|setup| {
         setup.ingest.ack_deadline = SHORT;
+        setup.ingest.hold_after = SHORT / 10;
+        setup.ingest.close_after = SHORT * 2;
         setup.wal.min_free = ByteSize::bytes(u64::MAX);
     })
     .await;
     let mut open = server.connect().await;
+    assert_eq!(server.handle.status().state, "open");
+    let mut held = server.connect().await;
+    held.send(post(&logplex("held"), BODY)).await;
+    until("it is holding", || server.handle.status().state == "holding").await;
+    assert_eq!(held.answer().await.code(), 503);
     let started = crate::clock::instant();
     let answer = server.ask(post(&logplex("A"), BODY)).await;
     assert_eq!(answer.code(), 503);
@@ -51,9 +58,21 @@ async fn a_log_without_room_holds_requests_and_then_closes_the_gate() {
     // The connection that is open already may still be used, and learns the same.
     open.send(post(SHUTTLE, BODY)).await;
     open.closed().await;
-    // New ones are refused: that costs no try.
+    // New ones are refused when it lasts: that costs no try.
+    send_until_closed(&server).await;
     server.until_connections_are(Connections::Refused).await;
+    assert_eq!(server.handle.status().state, "closed");
     assert!(server.stored().is_empty());
+}
+
+/// Sends a frame again and again, as Logplex does, until the gate closes.
+async fn send_until_closed(server: &Server) {
+    while server.handle.status().state != "closed" {
+        if let Ok(mut stream) = TcpStream::connect(server.address).await {
+            drop(stream.write_all(&post(&logplex("again"), BODY)).await);
+            drop(stream.read_to_end(&mut Vec::new()).await);
+        }
+    }
 }
 
 #[tokio::test]
@@ -123,13 +142,15 @@ async fn an_idle_connection_is_closed_after_its_time() {
 async fn heads_have_limits() {
     let server = Server::start().await;
     let many = "X: y\r\n".repeat(64);
-    let long = format!("X: {}\r\n", "y".repeat(8 * 1024));
+    let long = format!("X: {}\r\n", "y".repeat(16 * 1024));
+    let good = format!("X: {}\r\n", "y".repeat(15 * 1024));
+    assert_eq!(server.ask(post(&good, BODY)).await.code(), 200);
     for headers in [many, long] {
         let answer = server.ask(post(&headers, BODY)).await;
         assert_eq!(answer.code(), 431);
     }
     assert_eq!(server.ask("rubbish\r\n\r\n").await.code(), 400);
-    assert!(server.stored().is_empty());
+    assert_eq!(server.stored().len(), 1);
 }
 
 #[tokio::test]
@@ -188,10 +209,168 @@ async fn a_stop_does_not_wait_for_a_request_that_does_not_end() {
 #[tokio::test]
 async fn the_gate_opens_when_the_log_has_space() {
     let server = Server::start().await;
+    let gate = &server.handler.gate;
     let now = crate::clock::instant();
-    server.handler.gate.refused(now);
-    server.handler.gate.refused(now + server.handler.config.ack_deadline);
+    let waiting = gate.waits();
+    gate.look(now);
+    gate.look(now + server.handler.config.hold_after + server.handler.config.close_after);
     server.until_connections_are(Connections::Refused).await;
+    drop(waiting);
     server.until_connections_are(Connections::Accepted).await;
     assert_eq!(server.ask(post(&logplex("A"), BODY)).await.code(), 200);
+}
+
+/// Two lengths are how a request is smuggled past a proxy.
+#[tokio::test]
+async fn a_request_with_two_lengths_is_refused() {
+    let server = Server::start().await;
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for headers in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\ncontent-length: 5\r\n",
+    ] {
+        let request =
+            format!("POST /logs HTTP/1.1\r\nHost: x\r\n{headers}\r\n3\r\nabc\r\n0\r\n\r\n");
+        // In one piece and byte by byte.
+        for size in [request.len(), 1] {
+            let mut client = server.connect().await;
+            for piece in request.as_bytes().chunks(size) {
+                client.send(piece).await;
+            }
+            let answer = client.answer().await;
+            assert_eq!(answer.code(), 400, "{headers}");
+            assert_eq!(answer.header("Connection"), Some("close"));
+            client.closed().await;
+        }
+    }
+    for (headers, code) in [
+        (format!("{chunked}{chunked}"), 200),
+        ("Content-Length: 5\r\nContent-Length: 6\r\n".to_owned(), 400),
+        ("Transfer-Encoding: gzip\r\n".to_owned(), 400),
+        ("Content-Length: -1\r\n".to_owned(), 400),
+        ("Content-Length: 5, 5\r\n".to_owned(), 400),
+    ] {
+        let request =
+            format!("POST /logs HTTP/1.1\r\nHost: x\r\n{headers}\r\n3\r\nabc\r\n0\r\n\r\n");
+        assert_eq!(server.ask(request).await.code(), code, "{headers}");
+    }
+    assert_eq!(server.stored().len(), 1);
+}
+
+/// One byte at a time, in every place where a byte may be awaited.
+#[tokio::test]
+async fn a_slow_sender_is_cut_off_wherever_it_is_slow() {
+    let server = Server::with(|setup| {
+        setup.head_timeout = SHORT;
+        setup.ingest.ack_deadline = SHORT;
+    })
+    .await;
+    let head = "POST /logs HTTP/1.1\r\nHost: x\r\n";
+    for (begin, more) in [
+        (String::new(), "\r\n"),
+        ("POST /".to_owned(), "x"),
+        (head.to_owned(), "X-A: b\r\n"),
+        (format!("{head}X: "), "y"),
+        (format!("{head}Content-Length: 60000\r\n\r\n"), "z"),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n"), "1\r\nz\r\n"),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n"), "0"),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n"), "T: t\r\n"),
+        ("GET /logs HTTP/1.1\r\nContent-Length: 60000\r\n\r\n".to_owned(), "z"),
+    ] {
+        let mut client = server.connect().await;
+        client.send(&begin).await;
+        let (mut read, mut write) = client.stream.split();
+        let trickle = async {
+            // Until the other end is gone.
+            while write.write_all(more.as_bytes()).await.is_ok() {
+                tokio::time::sleep(SHORT / 50).await;
+            }
+        };
+        let mut answer = Vec::new();
+        let end = async { drop(read.read_to_end(&mut answer).await) };
+        let cut_off = async {
+            tokio::select! { () = trickle => {} () = end => {} }
+        };
+        tokio::time::timeout(SHORT * 20, cut_off).await.unwrap_or_else(|_| panic!("{begin:?}"));
+        let answer = String::from_utf8(answer).unwrap();
+        let fine = ["HTTP/1.1 503", "HTTP/1.1 400", "HTTP/1.1 405", "HTTP/1.1 431"];
+        let fine = answer.is_empty() || fine.iter().any(|fine| answer.starts_with(fine));
+        assert!(fine, "{begin:?}: {answer}");
+    }
+    assert!(server.stored().is_empty());
+    until("every connection is closed", || server.handle.status().connections == 0).await;
+}
+
+#[tokio::test]
+async fn http_1_0_is_answered_and_closed_unless_it_asks_otherwise() {
+    let server = Server::start().await;
+    for (headers, stays) in [("", false), ("Connection: keep-alive\r\n", true)] {
+        let request = String::from_utf8(post(headers, BODY)).unwrap();
+        let request = request.replacen("HTTP/1.1", "HTTP/1.0", 1);
+        let mut client = server.connect().await;
+        client.send(&request).await;
+        assert_eq!(client.answer().await.code(), 200);
+        if stays {
+            client.send(&request).await;
+            assert_eq!(client.answer().await.code(), 200);
+        } else {
+            client.closed().await;
+        }
+    }
+    assert_eq!(server.stored().len(), 3);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_and_no_more() {
+    let server = Server::with(|setup| setup.ingest.max_connections_per_address = 2).await;
+    let mut first = server.connect().await;
+    let mut second = server.connect().await;
+    for client in [&mut first, &mut second] {
+        client.send(post("", BODY)).await;
+        assert_eq!(client.answer().await.code(), 200);
+    }
+    server.connect().await.closed().await;
+    drop(first);
+    until("a place is free", || server.handle.status().connections == 1).await;
+    assert_eq!(server.ask(post("", BODY)).await.code(), 200);
+}
+
+#[tokio::test]
+async fn only_allowed_addresses_may_connect() {
+    let server =
+        Server::with(|setup| setup.ingest.live.allow = Some(vec!["10.0.0.0/8".parse().unwrap()]))
+            .await;
+    server.connect().await.closed().await;
+    let mut live = server_live();
+    live.allow = Some(vec!["127.0.0.0/8".parse().unwrap()]);
+    server.handle.reload(live);
+    assert_eq!(server.ask(post("", BODY)).await.code(), 200);
+}
+
+fn server_live() -> super::super::Live {
+    super::server::Setup::default().ingest.live
+}
+
+/// A proxy is believed only from where the configuration says, and there it has to speak.
+#[tokio::test]
+async fn a_trusted_proxy_says_for_whom_it_connects() {
+    let server = Server::with(|setup| {
+        setup.ingest.live.proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        setup.ingest.live.allow = Some(vec!["203.0.113.0/24".parse().unwrap()]);
+        setup.handshake = SHORT;
+    })
+    .await;
+    let header = super::super::proxy::tests::header;
+    let with = |source: &str| [header(source), post("", BODY)].concat();
+    assert_eq!(server.ask(with("203.0.113.9")).await.code(), 200);
+    assert_eq!(server.stored()[0].peer, "203.0.113.9");
+    for bad in [with("198.51.100.1"), post("", BODY), header("203.0.113.9")[..20].to_vec()] {
+        let mut client = server.connect().await;
+        client.send(bad).await;
+        client.closed().await;
+    }
+    server.handle.reload(server_live());
+    assert_eq!(server.ask(post("", BODY)).await.code(), 200);
+    assert_eq!(server.ask(with("203.0.113.9")).await.code(), 400, "nobody's word is taken");
+    assert_eq!(server.stored().len(), 2);
 }

@@ -1,6 +1,8 @@
 //! Ingest over raw sockets: what the bytes on the wire are, not what a client makes of them.
 
+mod access;
 mod answers;
 mod bodies;
 mod limits;
 mod server;
+mod tls;

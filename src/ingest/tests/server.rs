@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::super::handler::Handler;
-use super::super::{Config, Ingest, User};
+use super::super::{Config, Drain, Drains, Ingest, IngestHandle, Listen, Live, User, Via};
 use crate::record::Record;
 use crate::types::{ByteSize, Offset, Secret};
 use crate::wal::{self, Entry, Wal};
@@ -30,6 +30,7 @@ pub(super) const BODY: &str = "64 <190>1 2026-01-02T03:04:05.000001+00:00 host a
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) handler: Arc<Handler>,
+    pub(super) handle: IngestHandle,
     wal: Wal,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -52,11 +53,13 @@ impl Server {
         let mut ingest = Ingest::bind(setup.ingest, wal.clone()).unwrap();
         let handler = Arc::get_mut(&mut ingest.handler).unwrap();
         handler.timeouts.head = setup.head_timeout;
+        handler.handshake = setup.handshake;
         let handler = Arc::clone(&ingest.handler);
+        let handle = ingest.handle();
         let (address, stop) = (ingest.local_addr(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(ingest.run(stop.clone()));
-        Self { address, handler, wal, stop, tasks, _dir: dir }
+        Self { address, handler, handle, wal, stop, tasks, _dir: dir }
     }
 
     /// Opens a connection.
@@ -125,19 +128,24 @@ pub(super) struct Setup {
     pub(super) ingest: Config,
     pub(super) wal: wal::Config,
     pub(super) head_timeout: Duration,
+    pub(super) handshake: Duration,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let ingest = Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: Listen::Address("127.0.0.1:0".parse().unwrap()),
             path: "/logs".to_owned(),
             max_body: ByteSize::bytes(64 * 1024),
+            max_gzip_ratio: 200,
+            hold_after: PATIENCE,
+            close_after: PATIENCE,
             ack_deadline: PATIENCE,
             max_connections: 100,
+            max_connections_per_address: 100,
             max_in_flight: ByteSize::bytes(1024 * 1024),
             idle_timeout: PATIENCE,
-            users: Vec::new(),
+            live: Live { query: ["app".to_owned()].into(), ..Live::default() },
         };
         let wal = wal::Config {
             dir: PathBuf::new(),
@@ -147,17 +155,37 @@ impl Default for Setup {
             retention: Duration::from_secs(3600),
             dedupe_window: Duration::from_secs(3600),
             dedupe_memory: ByteSize::bytes(1 << 20),
+            when_full: wal::WhenFull::default(),
+            durability: wal::Durability::default(),
+            storage: wal::Storage::default(),
+            on_damage: wal::OnDamage::default(),
         };
-        Self { ingest, wal, head_timeout: PATIENCE }
+        Self { ingest, wal, head_timeout: PATIENCE, handshake: PATIENCE }
     }
 }
 
 impl Setup {
     /// Lets only this user in.
     pub(super) fn user(&mut self, name: &str, password: &str) {
-        let password = Secret::new(password.to_owned());
-        self.ingest.users.push(User { name: name.to_owned(), password });
+        self.ingest.live.users.push(user(name, password, Via::Basic));
     }
+}
+
+/// A user for all drains.
+pub(super) fn user(name: &str, password: &str, via: Via) -> User {
+    User {
+        name: name.to_owned(),
+        password: Secret::new(password.to_owned()),
+        via,
+        drains: None,
+        deprecated: false,
+    }
+}
+
+/// Drains by token and name.
+pub(super) fn drains(all: &[(&str, &str)]) -> Arc<Drains> {
+    let drain = |name: &str| Drain { name: name.to_owned(), profile: None };
+    Arc::new(Drains(all.iter().map(|(t, n)| ((*t).to_owned(), drain(n))).collect()))
 }
 
 /// A connection to it.

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::simulate::hash::scatter;
@@ -40,6 +41,11 @@ pub struct LogplexConfig {
     pub run: Option<u32>,
     /// What kinds of messages.
     pub mix: Mix,
+    /// Send the frames of this file, as `forebay wal export --format frames` writes them, instead
+    /// of made ones: once, each with its own drain token, frame id and query.
+    pub from: Option<PathBuf>,
+    /// Give the frames of the file new ids, so that a relay that has them takes them again.
+    pub new_ids: bool,
     /// How often a frame is tried. Failed connections do not count.
     pub tries: u8,
     /// How long a connection may take to open.
@@ -70,6 +76,8 @@ impl Default for LogplexConfig {
             drains: NonZeroU32::MIN,
             run: None,
             mix: Mix::default(),
+            from: None,
+            new_ids: false,
             tries: 3,
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(5),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) head: Secret,
     /// No new frame after this.
     pub(super) stop: CancellationToken,
+    /// The frames of a file, for whichever connection comes next.
+    pub(super) file: Option<Mutex<mpsc::Receiver<Frame>>>,
 }
 
 /// Messages thrown away since the last 2xx.
@@ -93,10 +96,7 @@ impl Connection {
         let mut started = 0;
         while self.wait_until_due(started).await && self.shared.counters.claim_frame() {
             started += 1;
-            let mut frame = match self.next.take() {
-                Some(frame) => frame,
-                None => self.generator.next(clock::unix_micros(), std::mem::take(&mut self.spare)),
-            };
+            let Some(mut frame) = self.next_frame().await else { break };
             let hashes = std::mem::take(&mut frame.hashes);
             let key = self.shared.ledger.begin(frame.id, self.number, hashes);
             let Delivered { outcome, tries, answers } = self.deliver(&frame).await;
@@ -104,6 +104,22 @@ impl Connection {
             self.spare = frame.body;
         }
         self.close();
+    }
+
+    /// The next frame. None: the file is at its end, or the sender stops.
+    async fn next_frame(&mut self) -> Option<Frame> {
+        let Some(file) = &self.shared.file else {
+            let made = self.next.take();
+            return made.or_else(|| {
+                let buffer = std::mem::take(&mut self.spare);
+                Some(self.generator.next(clock::unix_micros(), buffer))
+            });
+        };
+        let next = async { file.lock().await.recv().await };
+        tokio::select! {
+            frame = next => frame,
+            () = self.shared.stop.cancelled() => None,
+        }
     }
 
     /// Waits for a frame's time. False: the sender stops.
@@ -223,7 +239,7 @@ impl Connection {
             wire.send(head.as_bytes(), &frame.body).await?;
             // The next frame is made while this one's answer is awaited; not under a pace, where
             // it would carry a time long past.
-            if pace.is_none() && next.is_none() {
+            if pace.is_none() && next.is_none() && shared.file.is_none() {
                 let buffer = std::mem::take(spare);
                 *next = Some(generator.next(clock::unix_micros(), buffer));
             }
@@ -252,6 +268,10 @@ impl Connection {
 /// Request line, headers, and the L10 line when there is something to report. It is written anew
 /// for every try and is the one part of a retry that differs.
 fn head(shared: &Shared, frame: &Frame, token: &str, loss: Option<Loss>) -> String {
+    if let Some(origin) = &frame.origin {
+        // Sent as it was, byte for byte: without a report of ours in front.
+        return [super::head(&shared.config, &origin.query), origin.headers(frame)].concat();
+    }
     let report = loss.map(|loss| {
         let text = loss_text(loss);
         shared.ledger.report(text_hash(text.as_bytes()));

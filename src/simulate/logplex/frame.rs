@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 
 use super::config::Mix;
+use super::file::Origin;
 use crate::simulate::hash::{scatter, text_hash};
 use crate::types::UnixMicros;
 
@@ -15,6 +16,8 @@ pub(super) struct Frame {
     pub(super) body: Vec<u8>,
     /// The hash of each text.
     pub(super) hashes: Vec<u64>,
+    /// What a frame out of a file brings along.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What the messages of one kind have in common.
@@ -104,6 +107,7 @@ impl Generator {
             messages: self.messages,
             body,
             hashes,
+            origin: None,
         }
     }
 
@@ -165,7 +169,7 @@ fn pattern(mix: Mix) -> [u8; PATTERN] {
 }
 
 /// Unique per run, connection and frame, and scattered like the MD5 sums Logplex uses.
-const fn frame_id(run: u32, connection: u32, number: u64) -> u128 {
+pub(super) const fn frame_id(run: u32, connection: u32, number: u64) -> u128 {
     // Two bijections, one keyed by the other's result: distinct inputs stay distinct.
     let low = scatter(number);
     let high = scatter(((run as u64) << 32 | connection as u64) ^ low);

@@ -13,9 +13,12 @@
 //!
 //! Where it differs: each connection always has a frame waiting (or makes one when the pace says
 //! so), so that its buffer never overflows; and a connection may live for ever, not five hours.
+//!
+//! Instead of frames that it makes it can send those of a file, see [`LogplexConfig::from`].
 
 mod config;
 mod connection;
+mod file;
 mod frame;
 mod pace;
 mod report;
@@ -24,6 +27,7 @@ mod wire;
 use std::sync::Arc;
 
 use base64::Engine as _;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -80,8 +84,17 @@ impl LogplexSender {
         let duration = config.duration;
         let rate = config.rate;
         let per_frame = config.messages_per_frame.get();
+        let mut reading = JoinSet::new();
+        let file = config.from.clone().map(|path| {
+            // A frame for each connection, and one to go on with.
+            let (sender, receiver) = mpsc::channel(connections as usize + 1);
+            let new_ids = config.new_ids.then_some(run);
+            reading.spawn_blocking(move || file::read(&path, new_ids, &sender));
+            Mutex::new(receiver)
+        });
         let shared = Arc::new(Shared {
-            head: Secret::new(head(&config)),
+            head: Secret::new(head(&config, "")),
+            file,
             config,
             run,
             ledger: Arc::clone(&progress.ledger),
@@ -93,6 +106,8 @@ impl LogplexSender {
             let pace = rate.map(|rate| Pace::new(start, rate, per_frame, connections, number));
             tasks.spawn(Connection::new(Arc::clone(&shared), number, pace).run());
         }
+        // With the last connection goes the receiver, and with that the reader of the file.
+        drop(shared);
         let end = async {
             match duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -112,8 +127,14 @@ impl LogplexSender {
                 () = &mut end, if !stop.is_cancelled() => stop.cancel(),
             }
         }
+        let file_error = match reading.join_next().await {
+            None | Some(Ok(Ok(()))) => None,
+            Some(Ok(Err(error))) => Some(error.to_string()),
+            Some(Err(error)) => Some(error.to_string()),
+        };
         Report {
             run,
+            file_error,
             elapsed: start.elapsed(),
             end: progress.snapshot(),
             latency: progress.ledger.latency(),
@@ -122,10 +143,16 @@ impl LogplexSender {
     }
 }
 
-/// What every request begins with, in Logplex's order and case.
-fn head(config: &LogplexConfig) -> String {
+/// What every request begins with, in Logplex's order and case. A query takes the place of the
+/// drain URL's.
+fn head(config: &LogplexConfig, query: &str) -> String {
     let host = config.host.clone().unwrap_or_else(|| config.target.to_string());
-    let mut head = format!("POST {} HTTP/1.1\r\nHost: {host}\r\n", config.path);
+    let path = match (query, config.path.split_once('?')) {
+        ("", _) => config.path.clone(),
+        (query, Some((path, _))) => format!("{path}?{query}"),
+        (query, None) => format!("{}?{query}", config.path),
+    };
+    let mut head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n");
     if !config.user.is_empty() {
         let credentials = format!("{}:{}", config.user, config.password.expose());
         let credentials = base64::engine::general_purpose::STANDARD.encode(credentials);

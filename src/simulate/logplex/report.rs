@@ -134,6 +134,8 @@ impl Progress {
 /// What a sender did, from its start to its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
+    /// Why the file of frames could not be read to its end.
+    pub file_error: Option<String>,
     /// The number that made its texts unique.
     pub run: u32,
     /// How long it ran.

@@ -7,6 +7,7 @@ use crate::generated::storage;
 use crate::record::encode_value;
 use crate::types::SegmentId;
 use crate::wal::keys;
+use crate::wal::options::Opening;
 use crate::wal::store::Store;
 
 /// A store of seven frames: segment 0 holds 0, 1, 2, segment 1 holds 3, 4, 5, and 6 is in the
@@ -25,7 +26,7 @@ fn seven() -> TempDir {
 
 /// Does something to the closed store behind the log's back.
 fn tamper(dir: &TempDir, with: impl FnOnce(&Store)) {
-    with(&Store::open(&dir.path().join("wal")).unwrap());
+    with(&Store::open(&dir.path().join("wal"), Opening::Whole, None).unwrap());
 }
 
 fn flip(dir: &TempDir, family: &str, key: &[u8]) {
@@ -219,4 +220,57 @@ fn a_directory_that_cannot_be_made_is_named() {
     let error = Wal::open(config).unwrap_err();
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
     assert!(error.to_string().contains("file/wal"), "{error}");
+}
+
+#[test]
+fn a_value_of_a_newer_format_is_not_called_damaged() {
+    let dir = seven();
+    tamper(&dir, |store| {
+        let family = store.family(keys::RECORDS);
+        let mut value = store.db().get_cf(family, record(6)).unwrap().unwrap();
+        value[0] = 2;
+        store.db().put_cf(family, record(6), value).unwrap();
+    });
+    let wanted = "WAL: the frame at offset 6 has value format 2, this version reads format 1; use \
+                  a newer forebay, or, if none ever ran here, it is damaged";
+    assert_eq!(refusal(&dir), wanted);
+}
+
+#[test]
+fn skip_damaged_passes_over_what_is_damaged_and_counts_it() {
+    let dir = seven();
+    run(async {
+        let wal = open(&dir);
+        commit(&wal, "ahead", 7).await;
+        close(wal);
+    });
+    // In a sealed segment, at its end, and in the active one.
+    for offset in [1, 5, 6] {
+        flip(&dir, keys::RECORDS, &record(offset));
+    }
+    delete(&dir, keys::RECORDS, &record(2));
+    let on_damage = OnDamage { skip_damaged: true, ..OnDamage::default() };
+    let config = Config { on_damage, ..config(dir.path()) };
+    let (wal, report) = Wal::open(config.clone()).unwrap();
+    let ranges: Vec<_> =
+        report.given_up.iter().map(|range| (range.start.get(), range.end.get())).collect();
+    assert_eq!(ranges, [(1, 3), (5, 6), (6, 7)]);
+    let losses: Vec<_> = wal.gaps().iter().map(|gap| (gap.messages, gap.losses.clone())).collect();
+    // What was in the last frame of all, nobody knows; `ahead` had it.
+    assert_eq!(losses[0], (2, vec![(name("ahead"), 2), (name("splunk"), 2)]));
+    assert_eq!(losses[1].0, 1);
+    assert_eq!(tail(&wal).end, Offset::new(7));
+    assert_eq!(read(&wal, 0, 7).unwrap().len(), 1);
+    let error = read(&wal, 1, 7).unwrap_err();
+    assert_eq!(error.to_string(), "the frames [1, 3) were damaged and given up");
+    assert_eq!(read(&wal, 3, 7).unwrap().len(), 2);
+    assert_eq!(run(put(&wal, None, 1, b"next")), Offset::new(7));
+    close(wal);
+    // Again, and without: what is known is not found a second time.
+    let (wal, report) = Wal::open(config).unwrap();
+    assert_eq!((report.given_up.len(), wal.gaps().len()), (0, 3));
+    close(wal);
+    let wal = open(&dir);
+    assert_eq!((wal.gaps().len(), tail(&wal).end), (3, Offset::new(8)));
+    assert_eq!(read(&wal, 7, 8).unwrap().len(), 1);
 }

@@ -263,7 +263,7 @@ fn expired_frame_ids_go_and_are_not_loaded_at_a_start() {
     let hour = Config { dedupe_window: Duration::from_hours(1), ..config(dir.path()) };
     let known = encode_value(&crate::generated::storage::FrameKey { offset: 0 });
     let old = keys::frame(dedupe::hour(received()) - 3, &[7; 16]);
-    let store = Store::open(&dir.path().join("wal")).unwrap();
+    let store = Store::open(&dir.path().join("wal"), options::Opening::Whole, None).unwrap();
     store.db().put_cf(store.family(keys::FRAMES), old, known).unwrap();
     drop(store);
     let (wal, report) = Wal::open(hour).unwrap();

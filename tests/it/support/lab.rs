@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,17 +83,28 @@ pub(crate) struct Lab {
     /// Further tables.
     tables: &'static str,
     environment: Vec<(String, String)>,
+    /// What the configuration has, and what is to stand there instead.
+    edits: Vec<(String, String)>,
+    /// The socket that every process inherits, as from a service manager.
+    socket: Option<TcpListener>,
+    /// Further arguments of the next start.
+    arguments: &'static [&'static str],
+    data_dir: PathBuf,
     /// What the simulated Logplex of this test sent.
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
     books: Vec<Arc<HecLedger>>,
     process: Option<Process>,
+    /// How often it had said that it is ready before the latest launch.
+    was_ready: usize,
 }
 
 impl Lab {
     pub(crate) fn new(destinations: Vec<Destination>) -> Self {
+        let dir = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
         Self {
-            dir: tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap(),
+            data_dir: dir.path().join("data"),
+            dir,
             ingest: Port::free(),
             admin: Port::free(),
             destinations,
@@ -99,9 +112,13 @@ impl Lab {
             wal_extra: "",
             tables: "",
             environment: Vec::new(),
+            edits: Vec::new(),
+            socket: None,
+            arguments: &[],
             sent: Arc::default(),
             books: Vec::new(),
             process: None,
+            was_ready: 0,
         }
     }
 
@@ -122,6 +139,12 @@ impl Lab {
         self
     }
 
+    /// Puts the data directory somewhere else.
+    pub(crate) fn data_at(mut self, dir: PathBuf) -> Self {
+        self.data_dir = dir;
+        self
+    }
+
     pub(crate) const fn tables(mut self, tables: &'static str) -> Self {
         self.tables = tables;
         self
@@ -137,12 +160,57 @@ impl Lab {
         self.environment = variables;
     }
 
+    /// Writes the configuration with something else in a place. For the next start, or for a
+    /// reload.
+    pub(crate) fn edit(&mut self, before: &str, after: &str) {
+        assert!(self.config().contains(before), "{before}");
+        self.edits.push((before.to_owned(), after.to_owned()));
+        self.config_file();
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&mut self) {
+        self.process().hang_up();
+    }
+
+    /// SIGHUP, until the configuration is in force.
+    pub(crate) async fn reload(&mut self) {
+        let before = self.metric("forebay_config_last_reload_seconds").await;
+        self.hang_up();
+        eventually(SOON, "the configuration is taken", async || {
+            self.metric("forebay_config_last_reload_seconds").await > before
+        })
+        .await;
+    }
+
+    /// From now on every process inherits one listening socket, which stays open between them.
+    pub(crate) fn inherit(&mut self) {
+        let listen = format!("listen = \"{}\"", self.ingest.address());
+        self.edit(&listen, "listen = \"systemd\"\nallow_insecure = true");
+        self.socket = Some(TcpListener::bind(self.ingest.address()).unwrap());
+    }
+
+    /// Further arguments of the next start.
+    pub(crate) const fn arguments(&mut self, arguments: &'static [&'static str]) {
+        self.arguments = arguments;
+    }
+
+    /// Other destinations, from the next start on.
+    pub(crate) fn destinations(&mut self, destinations: Vec<Destination>) {
+        self.destinations = destinations;
+    }
+
+    /// Uses another lab's data directory.
+    pub(crate) fn share_data_dir(&mut self, other: &Self) {
+        self.data_dir = other.data_dir();
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.data_dir.clone()
     }
 
     fn log_file(&self) -> PathBuf {
@@ -183,7 +251,7 @@ impl Lab {
             .unwrap();
         }
         write!(text, "{}\n[admin]\nlisten = \"{}\"\n", self.tables, self.admin.address()).unwrap();
-        text
+        self.edits.iter().fold(text, |text, (before, after)| text.replacen(before, after, 1))
     }
 
     pub(crate) fn config_file(&self) -> PathBuf {
@@ -196,24 +264,34 @@ impl Lab {
     /// Starts the process and waits until it says that it is ready.
     pub(crate) async fn start(&mut self) {
         self.launch();
-        let before = self.log().lines().filter_map(ready).count();
-        let mut heard = None;
         eventually(SOON, "forebay says that it is ready", async || {
             let ended = self.process().ended();
             assert_eq!(ended, None, "forebay ends before it is ready");
-            heard = self.log().lines().filter_map(ready).nth(before);
-            heard.is_some()
+            self.is_ready()
         })
         .await;
+    }
+
+    /// Whether it has said, since its launch, that it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let log = self.log();
+        let Some(heard) = log.lines().filter_map(ready).nth(self.was_ready) else { return false };
         let expected = (self.ingest.address().to_string(), self.admin.address().to_string());
-        assert_eq!(heard.unwrap(), expected);
+        assert_eq!(heard, expected);
+        true
     }
 
     /// Starts the process.
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "one at a time");
+        self.was_ready = self.log().lines().filter_map(ready).count();
         let config = self.config_file();
-        let mut command = command(&["serve", "--config", config.to_str().unwrap()]);
+        let args = ["serve", "--config", config.to_str().unwrap()];
+        let mut command = match &self.socket {
+            None => command(&args),
+            Some(socket) => inheriting(socket, &args),
+        };
+        command.args(self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let started = Process::start(command, &self.path().join("stdout"), &self.log_file());
         self.process = Some(started);
@@ -251,6 +329,12 @@ impl Lab {
 
     pub(crate) async fn status(&self) -> Value {
         serde_json::from_str(&self.get("/v1/status").await.unwrap().body).unwrap()
+    }
+
+    /// Waits until a part of the status is another than now.
+    pub(crate) async fn moves(&self, what: &str, part: impl Fn(&Value) -> &Value) {
+        let before = part(&self.status().await).clone();
+        eventually(SOON, what, async || *part(&self.status().await) != before).await;
     }
 
     pub(crate) async fn books(&self, destination: &str) -> Books {
@@ -321,6 +405,18 @@ impl Lab {
 
 pub(crate) const fn number(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
+}
+
+/// forebay with a socket as its file 3, as systemd would have it. The shell moves it there.
+fn inheriting(socket: &TcpListener, args: &[&str]) -> Command {
+    let mut shell = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+    shell.args(["-c", script, "sh"]);
+    let forebay = command(args);
+    shell.arg(forebay.get_program()).args(forebay.get_args());
+    shell.env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG");
+    shell.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    shell
 }
 
 /// The addresses in a `forebay is ready` line.

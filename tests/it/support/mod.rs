@@ -12,10 +12,10 @@ use std::time::Duration;
 
 pub(crate) use hec::{Hec, usual_ack};
 pub(crate) use http::{Answer, Client, Frame, get};
-pub(crate) use lab::{Destination, Lab, PASSWORD, TOKEN, USER, number};
+pub(crate) use lab::{Destination, Lab, PASSWORD, Sending, TOKEN, USER, number};
 pub(crate) use pki::{Authority, Pair, private};
 pub(crate) use port::Port;
-pub(crate) use process::{Process, command};
+pub(crate) use process::{Process, Ran, command, run};
 pub(crate) use shim::Shim;
 
 /// How long something may take that should take no time at all.
@@ -41,4 +41,13 @@ pub(crate) async fn eventually(
 /// A number worth keeping: shown by `--no-capture`, and when the test fails.
 pub(crate) fn measured(what: &str, value: impl std::fmt::Display) {
     eprintln!("measured: {what}: {value}");
+}
+
+/// A number that whoever runs the tests may set.
+///
+/// # Panics
+/// When it is set and no number.
+pub(crate) fn from_environment(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }

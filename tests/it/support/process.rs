@@ -12,8 +12,41 @@ use super::eventually;
 /// The binary under test, with an environment that does not depend on who runs the tests.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    command.args(args).env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG").stdin(Stdio::null());
     command
+        .args(args)
+        .env_remove("FOREBAY_CONFIG")
+        .env_remove("FOREBAY_LOG")
+        .env_remove("FOREBAY_ADMIN")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(args: &[&str]) -> Ran {
+    let output = command(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+impl Ran {
+    /// The lines of standard output, each as JSON.
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Standard output as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap()
+    }
 }
 
 /// A running process; killed when dropped.
@@ -39,6 +72,11 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
+    /// SIGKILL. Its end is not waited for.
+    pub(crate) fn shoot(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// SIGKILL, and the end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -47,8 +85,17 @@ impl Process {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the end: the exit code, and how long it took.

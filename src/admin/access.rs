@@ -1,0 +1,98 @@
+//! Who may change something.
+//!
+//! On the unix socket, whoever can open it: its mode is 0600. Over TCP, whoever presents the
+//! token: every user and every browser of the machine can connect to a loopback port.
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::types::Secret;
+
+use super::Shared;
+use super::answer::Problem;
+
+/// What a change has to present.
+#[derive(Clone, Debug)]
+pub(super) enum Access {
+    /// Nothing: the file system has decided.
+    Everybody,
+    /// The token.
+    Token(Secret),
+    /// There is no token, so nothing will do.
+    Nobody,
+}
+
+/// Proof that a request may change something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MayChange(());
+
+impl Access {
+    /// Decides about the value of `Authorization`.
+    fn check(&self, presented: Option<&[u8]>) -> Result<MayChange, Problem> {
+        let token = match self {
+            Self::Everybody => return Ok(MayChange(())),
+            Self::Nobody => {
+                return Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "nothing can be changed over TCP without a token",
+                    "set admin.token_file, or let admin listen on a unix socket",
+                ));
+            }
+            Self::Token(token) => token,
+        };
+        let bearer = presented.and_then(|value| {
+            let (scheme, value) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(value.trim_ascii())
+        });
+        // Hashes have one length: the time says nothing about the token's.
+        let hash = |bytes: &[u8]| -> [u8; 32] { Sha256::digest(bytes).into() };
+        let good = bearer
+            .is_some_and(|bearer| hash(bearer).ct_eq(&hash(token.expose().as_bytes())).into());
+        if good {
+            return Ok(MayChange(()));
+        }
+        let what = if bearer.is_some() { "the token is wrong" } else { "a token is needed" };
+        let fix = "send `Authorization: Bearer` with what is in admin.token_file";
+        Err(Problem::new(StatusCode::UNAUTHORIZED, what, fix))
+    }
+}
+
+impl FromRequestParts<Shared> for MayChange {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        let presented = parts.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        shared.access.check(presented)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_needed_and_has_to_be_right() {
+        let access = Access::Token(Secret::new("t0ken".to_owned()));
+        let status = |presented: Option<&str>| {
+            access.check(presented.map(str::as_bytes)).map(drop).map_err(|problem| problem.status())
+        };
+        for good in ["Bearer t0ken", "bearer t0ken", "Bearer  t0ken"] {
+            assert_eq!(status(Some(good)), Ok(()), "{good}");
+        }
+        for bad in ["Bearer t0ke", "Bearer t0kenx", "Bearer ", "Basic t0ken", "t0ken", ""] {
+            assert_eq!(status(Some(bad)), Err(StatusCode::UNAUTHORIZED), "{bad}");
+        }
+        assert_eq!(status(None), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn without_a_token_nobody_may_and_on_the_socket_everybody() {
+        let refused = Access::Nobody.check(Some(b"Bearer ")).map(drop).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        assert!(Access::Everybody.check(None).is_ok());
+    }
+}

@@ -1,0 +1,204 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use crate::support::{Frame, Hec, Lab, PASSWORD, SOON, eventually};
+
+fn frame(id: &str, password: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let request = String::from_utf8(Frame::new(id, &["text"]).request()).unwrap();
+    let user = crate::support::USER;
+    let (before, after) = (format!("{user}:{PASSWORD}"), format!("{user}:{password}"));
+    request.replace(&encode(&before), &encode(&after)).into_bytes()
+}
+
+/// Credentials are rotated as an operator would: a second one, the first deprecated, then gone.
+/// The connection stays the same all the while.
+#[tokio::test]
+async fn credentials_are_rotated_without_a_restart() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let mut client = lab.client().await;
+    let mut id = 0;
+    let mut post = async |password: &str| {
+        id += 1;
+        client.send(&frame(&format!("{id:X}"), password)).await;
+        client.answer().await.unwrap().status
+    };
+    assert_eq!((post(PASSWORD).await, post("second").await), (200, 401));
+
+    let old = format!("password = \"{PASSWORD}\"\n");
+    lab.edit(
+        &old,
+        &format!(
+            "{old}deprecated = true\n[[ingest.user]]\nname = \"heroku\"\npassword = \"second\"\n"
+        ),
+    );
+    lab.reload().await;
+    assert_eq!((post(PASSWORD).await, post("second").await), (200, 200));
+    let used = "forebay_auth_success_total{credential=\"heroku\",deprecated=\"true\"}";
+    assert_eq!(lab.metric(used).await, Some(1.0));
+    assert!(lab.log().contains("deprecated credentials are still in use"));
+
+    lab.edit(&format!("{old}deprecated = true\n"), "password = \"third\"\n");
+    lab.reload().await;
+    assert_eq!((post(PASSWORD).await, post("second").await, post("third").await), (401, 200, 200));
+    for secret in [PASSWORD, "second", "third"] {
+        assert!(!lab.log().contains(&format!("\"{secret}\"")), "{secret}");
+    }
+}
+
+/// A bad file is refused whole, with one line that names every mistake, and what was good in it
+/// is not taken either.
+#[tokio::test]
+async fn a_bad_reload_changes_nothing_and_says_why() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let successful = "forebay_config_last_reload_successful";
+    assert_eq!(lab.metric(successful).await, Some(1.0));
+    let good = lab.config();
+    let changed = good.replacen(PASSWORD, "changed", 1);
+    let file = lab.path().join("forebay.toml");
+    fs::write(&file, format!("{changed}\n[ingest.tls]\ncertificate = \"/nowhere/tls.crt\"\nprivate_key_file = \"/nowhere/tls.key\"\n[nonsense]\n"))
+        .unwrap();
+    lab.hang_up();
+    eventually(SOON, "the reload is refused", async || lab.metric(successful).await == Some(0.0))
+        .await;
+    let mut client = lab.client().await;
+    for (id, password, status) in [("1", PASSWORD, 200), ("2", "changed", 401)] {
+        client.send(&frame(id, password)).await;
+        assert_eq!(client.answer().await.unwrap().status, status, "{password}");
+    }
+    let log = lab.log();
+    let refusals: Vec<_> = log.lines().filter(|l| l.contains("the old one stays")).collect();
+    let [line] = refusals[..] else { panic!("{refusals:#?}") };
+    for part in ["ingest.tls.certificate: /nowhere/tls.crt: cannot be read", "nonsense: unknown"] {
+        assert!(line.contains(part), "{line}");
+    }
+    let status = lab.status().await;
+    assert_eq!(status["config"]["last_reload_successful"], false, "{status}");
+    assert_eq!(lab.get("/readyz").await.unwrap().status, 200, "it goes on");
+
+    lab.edit("[wal]\n", "[wal]\nretention = \"7h\"\n");
+    lab.reload().await;
+    assert_eq!(lab.metric(successful).await, Some(1.0));
+    assert_eq!(lab.metric("forebay_config_restart_needed").await, Some(1.0));
+    let status = lab.status().await;
+    assert_eq!(status["config"]["restart_needed"], serde_json::json!(["wal.retention"]));
+    assert!(lab.log().contains("\"keys\":\"wal.retention\""), "named in the log");
+}
+
+/// The drains of a file that a program writes: their names are in the events from the next batch
+/// on, and the log level changes with them.
+#[tokio::test]
+async fn drains_get_their_names_without_a_restart() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "[destination.batch]\nlinger = \"10ms\"\n");
+    let drains = lab.path().join("drains.toml");
+    fs::write(&drains, "[[drain]]\ntoken = \"d.other\"\napp = \"blog\"\n").unwrap();
+    lab.edit("data_dir", &format!("log_level = \"info\"\ndrains_file = {drains:?}\ndata_dir"));
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("1", &["before"])).await, 200);
+    lab.drained(SOON).await;
+    let status = lab.status().await;
+    let stranger = &status["ingest"]["unknown_drains"][0];
+    assert_eq!(stranger["token"], "fc6b856b", "{status}");
+    assert_eq!(lab.metric("forebay_unknown_drain_frames_total").await, Some(1.0));
+
+    let token = "d.fc6b856b-3332-4546-93de-7d0ee272c3bd";
+    fs::write(&drains, format!("[[drain]]\ntoken = {token:?}\napp = \"checkout\"\n")).unwrap();
+    lab.edit("log_level = \"info\"", "log_level = \"forebay::ingest=debug\"");
+    assert!(!lab.log().contains("\"level\":\"DEBUG\""));
+    lab.reload().await;
+    assert_eq!(lab.post(&Frame::new("2", &["after"])).await, 200);
+    lab.drained(SOON).await;
+    let apps: Vec<_> = hec
+        .ledger
+        .events()
+        .iter()
+        .map(|event| (event.event.clone(), event.fields["heroku_app"].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [("before", "fc6b856b"), ("after", "checkout")];
+    assert_eq!(apps, expected.map(|(text, app)| (text.to_owned(), app.to_owned())));
+    assert_eq!(lab.metric("forebay_unknown_drain_frames_total").await, Some(1.0), "known now");
+    // What is no HTTP ends its connection, which is worth a line of that level.
+    let mut client = lab.client().await;
+    client.send(b"rubbish\r\n\r\n").await;
+    assert_eq!(client.answer().await.unwrap().status, 400);
+    eventually(SOON, "debug lines are written", async || lab.log().contains("\"level\":\"DEBUG\""))
+        .await;
+}
+
+/// Writes a certificate that is good until the first of January of a year, and its key.
+fn pair(lab: &Lab, year: i32) -> String {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(lab.path().join("tls.crt"), certificate.pem()).unwrap();
+    fs::write(lab.path().join("tls.key"), key.serialize_pem()).unwrap();
+    fs::set_permissions(lab.path().join("tls.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    certificate.pem()
+}
+
+/// What curl gets over HTTPS when it trusts this certificate; none when it does not connect.
+fn https(lab: &Lab, certificate: &str) -> Option<String> {
+    let trusted = lab.path().join("trusted.crt");
+    fs::write(&trusted, certificate).unwrap();
+    let address = lab.ingest_address();
+    let output = Command::new("curl")
+        .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20", "--cacert"])
+        .arg(trusted)
+        .args(["--resolve", &format!("localhost:{}:127.0.0.1", address.port())])
+        .args(["-u", &format!("{}:{PASSWORD}", crate::support::USER), "--data-binary", "5 abcde"])
+        .arg(format!("https://localhost:{}/logs", address.port()))
+        .output()
+        .expect("curl");
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// A certificate is renewed in its files; one whose key does not fit is refused, and the old one
+/// goes on.
+#[tokio::test]
+async fn a_certificate_is_renewed_without_a_restart() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("SKIPPED, NOTHING IS PROVEN: there is no curl");
+        return;
+    }
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    let old = pair(&lab, 2040);
+    let file = |name: &str| lab.path().join(name);
+    let table = format!(
+        "[ingest.tls]\ncertificate = {:?}\nprivate_key_file = {:?}\n\n[wal]\n",
+        file("tls.crt"),
+        file("tls.key")
+    );
+    lab.edit("[wal]\n", &table);
+    lab.start().await;
+    assert_eq!(https(&lab, &old).as_deref(), Some("200"));
+    let not_after = "forebay_tls_certificate_not_after_seconds";
+    assert_eq!(lab.metric(not_after).await, Some(2_208_988_800.0));
+
+    let new = pair(&lab, 2041);
+    assert_eq!(https(&lab, &old).as_deref(), Some("200"), "not before it is told to");
+    lab.reload().await;
+    assert_eq!(https(&lab, &new).as_deref(), Some("200"));
+    assert_eq!(https(&lab, &old), None, "nobody gets the old one any more");
+    assert_eq!(lab.metric(not_after).await, Some(2_240_611_200.0));
+    assert_eq!(lab.status().await["ingest"]["certificate_not_after"], 2_240_611_200_i64);
+
+    let certificate = fs::read(lab.path().join("tls.crt")).unwrap();
+    pair(&lab, 2042);
+    fs::write(lab.path().join("tls.crt"), certificate).unwrap();
+    lab.hang_up();
+    eventually(SOON, "the reload is refused", async || {
+        lab.metric("forebay_config_last_reload_successful").await == Some(0.0)
+    })
+    .await;
+    assert!(lab.log().contains("does not fit the certificate in"));
+    assert_eq!(https(&lab, &new).as_deref(), Some("200"), "the old one goes on");
+}

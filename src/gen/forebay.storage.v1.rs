@@ -225,6 +225,59 @@ pub struct LetterTotals {
     #[prost(uint64, tag = "5")]
     pub withdrawn: u64,
 }
+/// A stretch of the log that some destinations never get. In the family of the store's facts;
+/// key: "gap/", then the first offset, 8 bytes big-endian.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gap {
+    #[prost(enumeration = "GapCause", tag = "1")]
+    pub cause: i32,
+    #[prost(uint64, tag = "2")]
+    pub first_offset: u64,
+    #[prost(uint64, tag = "3")]
+    pub end_offset: u64,
+    /// Messages in the log before first_offset, and in the stretch.
+    #[prost(uint64, tag = "4")]
+    pub messages_before: u64,
+    #[prost(uint64, tag = "5")]
+    pub messages: u64,
+    #[prost(int64, tag = "6")]
+    pub first_recorded_us: i64,
+    #[prost(int64, tag = "7")]
+    pub last_recorded_us: i64,
+    /// What each destination lost, as of its last synced checkpoint.
+    #[prost(message, repeated, tag = "8")]
+    pub losses: ::prost::alloc::vec::Vec<GapLoss>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GapLoss {
+    #[prost(string, tag = "1")]
+    pub destination: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub messages: u64,
+}
+/// The last record of a store that was closed in order: damage to the last record of RocksDB's log
+/// is then damage to this one, and not to a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoreClosed {
+    #[prost(uint64, tag = "1")]
+    pub end_offset: u64,
+    #[prost(int64, tag = "2")]
+    pub closed_us: i64,
+}
+/// Beside RocksDB's files, in a file of its own: how far the log had come. A log that is found
+/// shorter has lost files or records.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Witness {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub end_offset: u64,
+    /// Messages in the log before end_offset.
+    #[prost(uint64, tag = "3")]
+    pub messages: u64,
+    #[prost(int64, tag = "4")]
+    pub written_us: i64,
+}
 /// Who sent a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -271,6 +324,7 @@ pub enum Fate {
     /// One event, refused for its own sake, and not yet in the dead letters. To be sent again, alone;
     /// who does not know this value takes it for FATE_UNSPECIFIED, which is safe.
     Refused = 4,
+    /// The log has given it up. Who does not know this value reads it anew, and finds that out.
     Dropped = 5,
 }
 impl Fate {
@@ -330,59 +384,6 @@ impl Framing {
             _ => None,
         }
     }
-}
-/// A stretch of the log that some destinations never get. In the family of the store's facts;
-/// key: "gap/", then the first offset, 8 bytes big-endian.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Gap {
-    #[prost(enumeration = "GapCause", tag = "1")]
-    pub cause: i32,
-    #[prost(uint64, tag = "2")]
-    pub first_offset: u64,
-    #[prost(uint64, tag = "3")]
-    pub end_offset: u64,
-    /// Messages in the log before first_offset, and in the stretch.
-    #[prost(uint64, tag = "4")]
-    pub messages_before: u64,
-    #[prost(uint64, tag = "5")]
-    pub messages: u64,
-    #[prost(int64, tag = "6")]
-    pub first_recorded_us: i64,
-    #[prost(int64, tag = "7")]
-    pub last_recorded_us: i64,
-    /// What each destination lost, as of its last synced checkpoint.
-    #[prost(message, repeated, tag = "8")]
-    pub losses: ::prost::alloc::vec::Vec<GapLoss>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GapLoss {
-    #[prost(string, tag = "1")]
-    pub destination: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "2")]
-    pub messages: u64,
-}
-/// The last record of a store that was closed in order: damage to the last record of RocksDB's log
-/// is then damage to this one, and not to a frame.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StoreClosed {
-    #[prost(uint64, tag = "1")]
-    pub end_offset: u64,
-    #[prost(int64, tag = "2")]
-    pub closed_us: i64,
-}
-/// Beside RocksDB's files, in a file of its own: how far the log had come. A log that is found
-/// shorter has lost files or records.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Witness {
-    #[prost(string, tag = "1")]
-    pub node: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "2")]
-    pub end_offset: u64,
-    /// Messages in the log before end_offset.
-    #[prost(uint64, tag = "3")]
-    pub messages: u64,
-    #[prost(int64, tag = "4")]
-    pub written_us: i64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

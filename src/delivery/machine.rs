@@ -431,7 +431,8 @@ impl Delivery {
         if self.stopping {
             return;
         }
-        let room = self.bodies_allowed().saturating_sub(self.bodies_waiting());
+        let reading = usize::from(self.reading.is_some());
+        let room = self.bodies_allowed().saturating_sub(self.bodies_waiting() + reading);
         for id in self.queued(Stage::Faded).into_iter().take(room) {
             if let Some(batch) = self.window.get_mut(id) {
                 batch.stage = Stage::Fetching;
@@ -462,14 +463,21 @@ impl Delivery {
             return self.window.len() < window;
         }
         self.window.len() < window.saturating_mul(GROWTH + 2)
-            && self.unsettled_and_not_old() < window
+            && self.unsettled_and_not_waiting() < window
+    }
+
+    /// Whether there may be one more body. Bodies of what was refused must not keep out the one
+    /// that is taken, and that proves something.
+    fn has_room_for_a_body(&self) -> bool {
+        let refused = self.queue.first().is_some_and(|(refused, _, _)| *refused > 0);
+        self.bodies_waiting() < self.bodies_allowed() + usize::from(refused)
     }
 
     fn may_read(&self) -> bool {
         self.reading.is_none()
             && !self.stopping
             && self.has_room()
-            && self.bodies_waiting() < self.bodies_allowed()
+            && self.has_room_for_a_body()
             && self.tail.end > self.read.offset
     }
 

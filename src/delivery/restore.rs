@@ -113,10 +113,13 @@ impl Delivery {
         }
     }
 
-    /// How many batches are unsettled, without those that wait for the last process's channels.
-    pub(super) fn unsettled_and_not_old(&self) -> usize {
+    /// How many batches are unsettled, without those that wait for the last process's channels, and
+    /// without events that were refused: these wait for others to be taken, which have to be read
+    /// for that.
+    pub(super) fn unsettled_and_not_waiting(&self) -> usize {
         let old = |channel| self.channels.get(&channel).is_some_and(|entry| entry.inherited);
         let counts = |batch: &Batch| match batch.stage {
+            _ if batch.suspect.is_some() => false,
             Stage::Settled(_) => false,
             Stage::Unacked { channel, .. } => !old(channel),
             Stage::Ready

@@ -584,7 +584,9 @@ impl World {
     }
 
     /// Invariant 1: whatever lies below a checkpoint is in an index.
-    fn commit(&mut self, checkpoint: Checkpoint) {
+    fn commit(&mut self, mut checkpoint: Checkpoint) {
+        // One that was decided on before the log dropped frames is lifted like those in the store.
+        checkpoint.lift(self.trimmed, self.messages_before(self.trimmed));
         assert!(checkpoint.position >= self.committed.position, "seed {}: back", self.seed);
         let range = PositionRange { start: self.committed.position, end: checkpoint.position };
         for at in self.positions(range) {

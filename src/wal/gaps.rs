@@ -91,7 +91,7 @@ impl Gap {
         })
     }
 
-    fn decode(value: &[u8]) -> Result<Self, crate::record::ValueError> {
+    pub(super) fn decode(value: &[u8]) -> Result<Self, crate::record::ValueError> {
         let wire: storage::Gap = decode_value(value)?;
         let loss = |loss: &storage::GapLoss| {
             Some((DestinationName::new(&loss.destination).ok()?, loss.messages))

@@ -180,6 +180,22 @@ fn a_burst_of_bad_events_does_not_hold_a_collector_that_takes_others() {
     assert_eq!(rig.settled(), 30 * BATCH);
 }
 
+/// A solid burst that is longer than the window: what proves that the collector takes others lies
+/// behind it.
+#[test]
+fn a_burst_that_is_longer_than_the_window_ends_in_the_dead_letters() {
+    let mut rig = Rig::new(config());
+    let poison: Vec<u64> = (3..33).collect();
+    for _ in 0..20 {
+        rig.grow(2 * BATCH);
+        deliver(&mut rig, &poison);
+        rig.pass(HOLD);
+    }
+    rig.buried.sort_unstable();
+    assert_eq!((rig.buried.as_slice(), rig.state()), (poison.as_slice(), EndpointState::Up));
+    assert_eq!(rig.settled(), 40 * BATCH);
+}
+
 #[test]
 fn one_collector_that_refuses_everything_does_not_bury_what_the_other_takes() {
     let mut rig = Rig::new(Config { endpoints: count(2), ..one_lane() });

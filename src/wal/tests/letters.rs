@@ -4,7 +4,7 @@ use super::*;
 use crate::logplex::Framing;
 use crate::record::{DeadLetter, LetterTotals};
 
-fn letter(text: &str) -> DeadLetter {
+pub(super) fn letter(text: &str) -> DeadLetter {
     DeadLetter {
         event_id: format!("F:{text}"),
         code: Some(6),

@@ -195,7 +195,12 @@ impl Delivery {
             self.cut(now, endpoint, id, Cut::Half, Taken::Nothing, self.marks);
         } else {
             batch.refused = batch.refused.saturating_add(1);
-            self.requeue(id, Stage::Ready, ResendReason::Refused);
+            if batch.events < 2 {
+                batch.suspect.get_or_insert(self.marks);
+            }
+            // Without its body: that would keep out the bodies of what was refused less.
+            self.actions.push_back(Action::Release(id));
+            self.requeue(id, Stage::Faded, ResendReason::Refused);
         }
         true
     }
@@ -243,7 +248,8 @@ impl Delivery {
         if !room && taken == Taken::Nothing {
             batch.refused = batch.refused.saturating_add(1);
             self.rest(now, endpoint, None);
-            self.requeue(id, Stage::Ready, ResendReason::Refused);
+            self.actions.push_back(Action::Release(id));
+            self.requeue(id, Stage::Faded, ResendReason::Refused);
             return;
         }
         self.actions.push_back(Action::Release(id));

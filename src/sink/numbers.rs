@@ -13,6 +13,7 @@ use super::{Config, SinkStatus};
 pub(super) struct Metrics {
     delivered: Counter,
     filtered: Counter,
+    dropped: Counter,
     requests: [(&'static str, Counter); 7],
     request_seconds: Histogram,
     ack_latency: Histogram,
@@ -46,6 +47,7 @@ impl Metrics {
         Self {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
+            dropped: metrics::counter!("forebay_dropped_messages_total", &[label()]),
             requests: ["accepted", "busy", "unreachable", "doubt", "fault", "refused", "too_large"]
                 .map(request),
             request_seconds: metrics::histogram!("forebay_hec_request_seconds", &[label()]),
@@ -102,6 +104,7 @@ impl Metrics {
         let delivery = &status.delivery;
         self.delivered.absolute(delivery.totals.acknowledged);
         self.filtered.absolute(delivery.totals.filtered);
+        self.dropped.absolute(delivery.totals.dropped);
         self.dead_lettered.absolute(delivery.totals.dead_lettered);
         self.letters.set(status.letters.letters as f64);
         self.letter_bytes.set(status.letters.bytes as f64);

@@ -26,7 +26,7 @@ pub(super) struct AddArgs {
     /// The Heroku app; without, NAME.
     #[arg(long, value_name = "APP")]
     app: Option<String>,
-    /// How Heroku reaches this machine, such as https://logs.example.com; without, a placeholder.
+    /// How Heroku reaches this machine, such as `https://logs.example.com`; without, a placeholder.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Where the password goes; without, `credentials/NAME` beside the configuration.

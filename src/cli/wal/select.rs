@@ -29,8 +29,8 @@ pub(super) struct Selection {
     /// Only frames of the drain whose token is this, or begins so.
     #[arg(long, value_name = "TOKEN")]
     drain: Option<String>,
-    /// Only frames of the drain of this app: as [[drain]] of the configuration names it, or else
-    /// `app=` in the drain's URL.
+    /// Only frames of the drain of this app: as the `[[drain]]` of the configuration names it, or
+    /// else `app=` in the drain's URL.
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// At most this many frames.

@@ -94,6 +94,11 @@ impl ReadOnlyLog {
             (DB::open_cf_descriptors_read_only(&database, dir, all, false), None)
         };
         let db = db.map_err(|error| db_error(dir, error))?;
+        if holder.is_some() {
+            // The relay may have flushed between the reading of its manifest and of its log: what
+            // moved from one to the other meanwhile was seen in neither.
+            db.try_catch_up_with_primary().map_err(|error| db_error(dir, error))?;
+        }
         let log = Self { db, path: dir.to_owned(), holder, families, _scratch: scratch };
         // Damage to the marker is for whoever asks for it; another layout is for nobody.
         if let Ok(Some(marker)) = log.value::<storage::StoreMarker>(keys::META, keys::STORE) {

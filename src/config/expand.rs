@@ -45,7 +45,7 @@ mod tests {
 
     fn expanded(text: &str) -> Result<String, ExpandError> {
         expand(text, &|name| match name {
-            "HOME" => Some("/root".to_owned()),
+            "HOME" => Some("/home/me".to_owned()),
             "MONEY" => Some("${HOME}".to_owned()),
             "EMPTY" => Some(String::new()),
             _ => None,
@@ -55,9 +55,9 @@ mod tests {
     #[test]
     fn variables_are_replaced_once() {
         assert_eq!(expanded("plain").as_deref(), Ok("plain"));
-        assert_eq!(expanded("${HOME}/a${EMPTY}b/${HOME}").as_deref(), Ok("/root/ab//root"));
+        assert_eq!(expanded("${HOME}/a${EMPTY}b/${HOME}").as_deref(), Ok("/home/me/ab//home/me"));
         assert_eq!(expanded("${MONEY}").as_deref(), Ok("${HOME}"));
-        assert_eq!(expanded("5$$ ${HOME}$$").as_deref(), Ok("5$ /root$"));
+        assert_eq!(expanded("5$$ ${HOME}$$").as_deref(), Ok("5$ /home/me$"));
         assert_eq!(expanded("$${HOME}").as_deref(), Ok("${HOME}"));
     }
 

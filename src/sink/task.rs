@@ -41,6 +41,8 @@ pub(super) struct Task {
     status: Arc<watch::Sender<SinkStatus>>,
     stuck: Option<String>,
     shown: Option<Instant>,
+    /// What is shown is not the latest, or grows old by itself as lag does.
+    stale: bool,
     epoch: Epoch,
     metrics: Metrics,
 }
@@ -90,6 +92,7 @@ impl Task {
             status,
             stuck: None,
             shown: None,
+            stale: false,
             epoch,
         }
     }
@@ -104,7 +107,7 @@ impl Task {
                 return Ended::Clean;
             }
             let wake = self.machine.deadline().map(|at| self.epoch.instant(at));
-            let wake = wake.into_iter().chain(deadline).min();
+            let wake = wake.into_iter().chain(deadline).chain(self.show_due()).min();
             tokio::select! {
                 // What is done first, then what is new: else a busy log starves the answers.
                 biased;
@@ -142,7 +145,15 @@ impl Task {
         }
         if self.shown.is_none_or(|shown| clock::instant() - shown >= SHOW_EVERY) {
             self.show();
+        } else {
+            self.stale = true;
         }
+    }
+
+    /// When the state has to be shown again. A destination that is held hears of nothing for long,
+    /// and what waits for it must be seen all the same.
+    fn show_due(&self) -> Option<Instant> {
+        self.shown.filter(|_| self.stale).map(|shown| shown + SHOW_EVERY)
     }
 
     /// The log has dropped what cursors still stood at.
@@ -317,6 +328,7 @@ impl Task {
         let status =
             SinkStatus { delivery: self.machine.status(), tail, stuck: self.stuck.clone() };
         self.metrics.show(&status);
+        self.stale = status.delivery.pending(&status.tail) > 0;
         self.status.send_replace(status);
     }
 }

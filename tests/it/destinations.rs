@@ -3,10 +3,42 @@ use std::time::Duration;
 use forebay::simulate::hec::{AckMode, Fault, FaultKind};
 use forebay::simulate::ledger::audit;
 
-use crate::support::{Destination, Hec, Lab, Port, SOON, eventually, measured};
+use crate::support::{Destination, Frame, Hec, Lab, Port, SOON, eventually, measured};
 
 /// Small batches and a quick machine, so that much happens in little time.
 const SMALL: &str = "[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
+
+/// A destination that is held hears of nothing until it is probed again. What waits for it is
+/// shown all the same: else an operator sees a small backlog that does not grow.
+#[tokio::test]
+async fn a_held_destination_shows_what_waits_for_it() {
+    let hec = Hec::usual();
+    hec.handle().set_fault(Some(Fault::always(FaultKind::InvalidToken)));
+    let mut lab = Lab::with(&hec, "hold_probe = \"1h\"\n");
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("A1", &["the first"])).await, 200);
+    eventually(SOON, "the destination is held", async || {
+        lab.metric("forebay_destination_held{destination=\"splunk\"}").await == Some(1.0)
+    })
+    .await;
+    // In one go, so that no later frame makes the ones before it seen.
+    let frames: Vec<Frame> =
+        (0..5).map(|n| Frame::new(&format!("B{n}"), &["one", "two"])).collect();
+    for frame in &frames {
+        assert_eq!(lab.post(frame).await, 200);
+    }
+    eventually(SOON, "everything is seen to wait", async || {
+        lab.metric("forebay_pending_messages{destination=\"splunk\"}").await == Some(11.0)
+    })
+    .await;
+    let books = lab.books("splunk").await;
+    assert_eq!((books.accepted, books.pending, books.difference), (11, 11, 0), "{books:?}");
+    let lag = lab.metric("forebay_lag_seconds{destination=\"splunk\"}").await.unwrap();
+    eventually(SOON, "the lag grows", async || {
+        lab.metric("forebay_lag_seconds{destination=\"splunk\"}").await.unwrap() > lag
+    })
+    .await;
+}
 
 /// I6: a dead and a hanging destination change nothing for ingest and for the living one.
 #[tokio::test]

@@ -223,9 +223,12 @@ mod with_the_feature {
     fn a_failed_sync_between_intervals_is_final() {
         let every = Durability::Interval(Duration::from_millis(10));
         let scene = scene(|config| config.durability = every);
-        fail::cfg("wal::sync", "return").unwrap();
         run(async {
             put(&scene.wal, Some("X"), 1, b"x").await;
+            fail::cfg("wal::sync", "return").unwrap();
+            // The sync for the frames may have been, or not: this asks for one more, until one
+            // has failed.
+            while scene.wal.commit(&name("splunk"), checkpoint(1)).await.is_ok() {}
             assert_eq!(scene.wal.poisoned().await, "a sync failed: failpoint");
             let later = append(&scene.wal, frame(Some("Y"), 1, b"y")).await;
             assert_eq!(later, Err(AppendError::Poisoned));

@@ -387,7 +387,18 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use crate::types::corpus;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_operations_hold(data in proptest::collection::vec(any::<u8>(), 0..800)) {
+            super::operations(&data);
+        }
+    }
 
     #[test]
     fn the_corpus_of_operations_holds() {

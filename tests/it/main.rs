@@ -53,6 +53,8 @@ mod operate;
 mod ops_files;
 /// The Debian package.
 mod package;
+/// The status page, in a real browser.
+mod page;
 /// The power goes, on a disk that forgets what was not synced.
 mod power;
 /// `forebay check --probe`, against a collector with each fault.

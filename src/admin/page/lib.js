@@ -111,12 +111,16 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 const charts = new Set();
 
+/** Steps of an axis in bytes: powers of two, where others take those of ten. */
+const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
+
 /** One or two lines over the last ten minutes. */
 class Chart {
-  constructor(place, title, names, format) {
+  constructor(place, title, names, format, steps) {
     this.title = title;
     this.names = names;
     this.format = format;
+    this.steps = steps;
     this.values = names.map(() => make("strong"));
     const keys = names.map((name, n) =>
       make(
@@ -155,8 +159,8 @@ class Chart {
       cursor: { drag: { x: false, y: false }, y: false, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
       axes: [
-        { ...axis, space: 70, size: 22 },
-        { ...axis, size: 62, space: 34, values: (_, ticks) => ticks.map((tick) => this.format(tick)) },
+        { ...axis, space: 80, size: 22, values: (_, ticks) => ticks.map(show.time) },
+        { ...axis, size: 62, space: 28, incrs: this.steps, values: (_, ticks) => ticks.map((tick) => this.format(tick)) },
       ],
       series: [{}, ...this.names.map(line)],
       hooks: { setCursor: [(chart) => this.tell(chart.cursor.idx)] },

@@ -18,7 +18,7 @@ const ingest = {
 };
 const log = {
   facts: new Facts(byId("log-facts")),
-  size: new Chart(byId("log-charts"), "frames kept", ["bytes"], show.bytes),
+  size: new Chart(byId("log-charts"), "frames kept", ["bytes"], show.bytes, BYTE_STEPS),
 };
 const cards = new Map();
 let status = null;
@@ -108,7 +108,7 @@ class Card {
     const { facts } = this;
     facts.set("Lag", show.seconds(now.lag_seconds), { small: "oldest in flight" });
     facts.set("Pending", show.count(now.books?.pending), { small: "messages" });
-    facts.set("Acknowledgement, p50", show.seconds(latest(rows?.acknowledgement_p50_seconds)), {
+    facts.set("Ack, p50", show.seconds(latest(rows?.acknowledgement_p50_seconds)), {
       small: now.acknowledgement === "off" ? "not required" : "required",
     });
     facts.set("Being sent", show.count(now.batches_posting), { small: "batches" });
@@ -260,16 +260,17 @@ function showLetters(letters) {
 function showWarnings(warnings) {
   refill(byId("warning-table"), warnings, () => {
     if (warnings.length === 0) return [none("None since the start.")];
-    const rows = warnings.map((warning) => [
-      make("td", { class: "nowrap" }, show.day(warning.at)),
-      make(
-        "td",
-        { class: "nowrap" },
+    const rows = warnings.map((warning) => {
+      const times = warning.times > 1 ? ` (${show.count(warning.times)} times)` : "";
+      return make(
+        "li",
+        {},
+        make("time", { class: "muted" }, show.day(warning.at)),
         make("span", { class: `pill ${warning.level === "ERROR" ? "bad" : "warn"}` }, warning.level),
-      ),
-      make("td", { class: "text" }, warning.times > 1 ? `${warning.text} (${show.count(warning.times)} times)` : warning.text),
-    ]);
-    return [table("Recent warnings", ["When", "Level", "What"], rows)];
+        make("p", {}, `${warning.text}${times}`),
+      );
+    });
+    return [make("ol", { class: "warnings" }, ...rows)];
   });
 }
 

@@ -1,6 +1,6 @@
 //! Reading everything: every crc, and whether what is stored fits together.
 //!
-//! Nothing is mended. Each thing that is wrong is told with its place, and the reading goes on
+//! Nothing is mended. What an operator has given up before is known, and no defect. Each thing that is wrong is told with its place, and the reading goes on
 //! behind it. What is checked:
 //!
 //! - the marker and the trim point are there and whole;
@@ -11,8 +11,11 @@
 //! - a remembered frame id leads to the frame that has it, never to one that is not there: that
 //!   would refuse a frame for ever; and the ids of the newest hour are all remembered;
 //! - a checkpoint lies in the log, and its totals add up to the messages before it (I8);
+//! - every dead letter is whole, and there are as many as their totals say;
 //! - every value that this version does not know, in families and among the facts about the store,
 //!   has a right crc.
+
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +27,7 @@ use crate::types::{DestinationName, Offset, OffsetRange, Position, SegmentId};
 
 use super::catalogue::Segment;
 use super::dedupe;
+use super::gaps::Gap;
 use super::inspect::ReadOnlyLog;
 use super::keys;
 
@@ -55,6 +59,10 @@ pub enum Part {
     FrameId(Option<Offset>),
     /// A destination's checkpoint.
     Checkpoint(String),
+    /// One of a destination's dead letters.
+    DeadLetter(String, Position),
+    /// All dead letters of a destination.
+    DeadLetters(String),
     /// A column family.
     Family(String),
 }
@@ -72,6 +80,8 @@ impl Part {
             Self::Frames(_) => "frames",
             Self::FrameId(_) => "frame_id",
             Self::Checkpoint(_) => "checkpoint",
+            Self::DeadLetter(..) => "dead_letter",
+            Self::DeadLetters(_) => "dead_letters",
             Self::Family(_) => "family",
         }
     }
@@ -83,11 +93,13 @@ impl Part {
             Self::Frame(offset) => Some(*offset),
             Self::Frames(range) => Some(range.start),
             Self::FrameId(offset) => *offset,
+            Self::DeadLetter(_, at) => Some(at.offset),
             Self::Marker
             | Self::TrimPoint
             | Self::Catalogue
             | Self::Segment(_)
             | Self::Checkpoint(_)
+            | Self::DeadLetters(_)
             | Self::Family(_) => None,
         }
     }
@@ -105,6 +117,8 @@ impl fmt::Display for Part {
             Self::FrameId(Some(offset)) => write!(f, "the remembered id of offset {offset}"),
             Self::FrameId(None) => f.write_str("a remembered frame id"),
             Self::Checkpoint(name) => write!(f, "the checkpoint of {name}"),
+            Self::DeadLetter(name, at) => write!(f, "the dead letter {at} of {name}"),
+            Self::DeadLetters(name) => write!(f, "the dead letters of {name}"),
             Self::Family(name) => write!(f, "the family {name}"),
         }
     }
@@ -135,6 +149,10 @@ pub struct Verification {
     pub frame_ids: u64,
     /// Checkpoints.
     pub checkpoints: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Frames that are not there, or damaged, and were given up.
+    pub given_up: u64,
     /// Values that this version does not know.
     pub other_values: u64,
     /// Things that are wrong.
@@ -167,6 +185,7 @@ impl ReadOnlyLog {
             sum: Sum::default(),
             at_segment: 0,
             wanted: BTreeMap::new(),
+            given_up: Vec::new(),
         };
         run.all()
     }
@@ -214,11 +233,14 @@ struct Run<'a, P, F> {
     at_segment: usize,
     /// The offsets of checkpoints, and what was found there: messages before, and messages in it.
     wanted: BTreeMap<Offset, Option<(u64, u32)>>,
+    /// What was damaged and given up, in the order of the log.
+    given_up: Vec<Gap>,
 }
 
 impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     fn all(mut self) -> Verification {
         self.marker();
+        self.gaps();
         let (first, before) = self.trim_point();
         self.done.first = first;
         self.catalogue(first, before);
@@ -239,6 +261,7 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         }
         self.end_segments(end, false);
         self.balance(&checkpoints, first, end);
+        self.letters();
         self.others();
         self.done
     }
@@ -337,6 +360,9 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     /// The offset behind the last record, or the end of the sealed segments if that is further.
     fn end(&mut self) -> Offset {
         let catalogued = self.segments.last().map(|(segment, _)| segment.end).unwrap_or_default();
+        // The log may end in what was given up.
+        let catalogued =
+            self.given_up.last().map_or(catalogued, |gap| gap.range.end.max(catalogued));
         match self.log.last_key(keys::RECORDS) {
             Ok(Some(key)) => match keys::offset_of(&key) {
                 Some(offset) => offset.next().max(catalogued),
@@ -394,7 +420,9 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
             let Some(error) = failure else { break };
             let readable = self.next_readable(OffsetRange { start: at, end: range.end });
             let lost = OffsetRange { start: at, end: readable };
-            self.defect(Part::Frames(lost), format!("RocksDB cannot read them: {error}"));
+            for lost in self.unknown(lost) {
+                self.defect(Part::Frames(lost), format!("RocksDB cannot read them: {error}"));
+            }
             self.skip_to(readable);
             at = readable;
         }
@@ -445,13 +473,15 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     }
 
     fn missing(&mut self, range: OffsetRange) {
-        self.defect(Part::Frames(range), "are missing");
+        for range in self.unknown(range) {
+            self.defect(Part::Frames(range), "are missing");
+        }
         self.skip_to(range.end);
     }
 
     /// Frames up to here could not be read.
     fn skip_to(&mut self, offset: Offset) {
-        self.running.clear();
+        self.go_on_behind(offset);
         self.sum.broken = true;
         self.end_segments(offset, true);
     }
@@ -487,8 +517,12 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         let record = match decode_record(value) {
             Ok(record) => record,
             Err(error) => {
-                self.defect(Part::Frame(offset), format!("is damaged: {error}"));
-                self.running.clear();
+                if self.given_up_at(offset).is_some() {
+                    self.done.given_up += 1;
+                } else {
+                    self.defect(Part::Frame(offset), format!("is damaged: {error}"));
+                }
+                self.go_on_behind(offset.next());
                 self.sum.broken = true;
                 return UNKNOWN;
             }
@@ -698,14 +732,19 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     /// What a newer forebay has added, families and further facts about the store: values in the
     /// common envelope.
     fn others(&mut self) {
-        let known = ["default", keys::RECORDS, keys::SEGMENTS, keys::FRAMES, keys::CURSORS];
+        let known =
+            ["default", keys::RECORDS, keys::SEGMENTS, keys::FRAMES, keys::CURSORS, keys::LETTERS];
         let others: Vec<String> =
             self.log.families().filter(|name| !known.contains(name)).map(str::to_owned).collect();
         for family in others {
             let (mut seen, mut wrong) = (0, Vec::new());
             let scanned = self.log.scan(&family, |key, value| {
-                // These two have been looked at.
-                if family == keys::META && (key == keys::STORE || key == keys::TRIM) {
+                // These have been looked at.
+                let seen_before = key == keys::STORE
+                    || key == keys::TRIM
+                    || key.starts_with(keys::GAP)
+                    || keys::letter_totals_of(key).is_some();
+                if family == keys::META && seen_before {
                     return;
                 }
                 seen += 1;

@@ -224,8 +224,10 @@ async fn the_page_can_be_read_by_everybody_everywhere() {
     let Some(browser) = Browser::start(lab.path()).await else { return };
     lab.start().await;
     let pictures = std::env::var_os("FOREBAY_SCREENSHOTS");
-    let sending =
-        lab.send(|config| config.frames = Some(if pictures.is_some() { 30_000 } else { 50 }));
+    let sending = lab.send(|config| match pictures {
+        None => config.frames = Some(50),
+        Some(_) => config.rate = Some(5000.0),
+    });
     open(&browser, &lab).await;
     browser.says(&card("audit", "[data-state]"), "held").await;
     if pictures.is_some() {
@@ -235,7 +237,7 @@ async fn the_page_can_be_read_by_everybody_everywhere() {
                 serde_json::from_str(&lab.get("/v1/history").await.unwrap().body).unwrap();
             history["at"].as_array().unwrap().len()
         };
-        eventually(Duration::from_secs(120), "there are lines", async || samples().await > 30)
+        eventually(Duration::from_secs(120), "there are lines", async || samples().await > 60)
             .await;
     }
     for (width, dark) in [(1280, false), (1280, true), (400, false), (400, true)] {

@@ -177,7 +177,7 @@ mod tests {
         let long = "ä".repeat(5000);
         let all = heard(|| {
             for number in 0..LINES + 50 {
-                tracing::warn!(number, long, "{long}");
+                tracing::warn!(number, long, "{number} {long}");
             }
             tracing::warn!(long, number = 1, "short");
         });

@@ -31,6 +31,8 @@ mod dashboard;
 mod dead_letters;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
+/// The commands, configurations and links of the documentation.
+mod docs;
 /// The same frame sent twice is stored once.
 mod duplicates;
 /// P1: nothing is answered 200 before it is synced.

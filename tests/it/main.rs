@@ -39,6 +39,8 @@ mod duplicates;
 mod durability;
 /// Imports only point down.
 mod floors;
+/// One frame through the log lines, and request ids.
+mod follow;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
 /// `docs/guarantees.md` names tests that exist.

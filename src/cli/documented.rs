@@ -94,14 +94,15 @@ fn alternatives(words: &[String]) -> Vec<Vec<String>> {
 fn wrong(words: &[String]) -> Option<String> {
     use clap::error::ErrorKind;
     let error = Args::command().try_get_matches_from(words).err()?;
-    match error.kind() {
+    let incomplete = matches!(
+        error.kind(),
         ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::MissingRequiredArgument
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-        | ErrorKind::MissingSubcommand => None,
-        _ => Some(error.to_string()),
-    }
+            | ErrorKind::DisplayVersion
+            | ErrorKind::MissingRequiredArgument
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::MissingSubcommand
+    );
+    (!incomplete).then(|| error.to_string())
 }
 
 #[test]

@@ -205,8 +205,9 @@ async function startReplay(destinations) {
       const body = {
         destination: byId("replay-destination").value,
         from: end("replay-from", "where it begins"),
-        to: end("replay-to", "where it ends"),
       };
+      // Without an end: up to now.
+      if (byId("replay-to").value !== "") body.to = end("replay-to", "where it ends");
       for (const name of ["drain", "app"]) {
         const value = byId(`replay-${name}`).value.trim();
         if (value) body[name] = value;

@@ -3,8 +3,8 @@
 const EVERY_MS = 2000;
 
 const TONES = {
-  ready: "good", open: "good", delivering: "good", up: "good", running: "good",
-  holding: "warn", resting: "warn", stopping: "warn", paused: "warn",
+  ready: "good", open: "good", finished: "good", delivering: "good", up: "good", running: "good",
+  holding: "warn", resting: "warn", waiting: "warn", stopping: "warn", paused: "warn",
   closed: "bad", held: "bad", stuck: "bad", failed: "bad",
 };
 const tone = (state) => TONES[state] ?? "";
@@ -212,6 +212,12 @@ function showProblems(found) {
   refill(byId("problem-list"), found, () => found.map(([kind, text]) => make("li", { class: kind }, text)));
 }
 
+/** How far a replay is. */
+function progress({ progress: part, acknowledged, messages }) {
+  if (!isNumber(part)) return NOTHING;
+  return `${Math.floor(part * 100)} %, ${show.count(acknowledged)} of ${show.count(messages)} messages acknowledged`;
+}
+
 function showReplays(replays) {
   byId("replays").hidden = replays === null;
   if (replays === null) return;
@@ -224,26 +230,20 @@ function showReplays(replays) {
       cancel.addEventListener("click", () =>
         change("DELETE", `/v1/replays/${encodeURIComponent(id)}`, undefined, `Replay ${id} is cancelled.`),
       );
-      const may = access.changes_need !== "impossible" && !["done", "finished", "cancelled"].includes(replay.state);
+      const may = access.changes_need !== "impossible" && !["finished", "cancelled"].includes(replay.state);
       return [
         id,
         replay.destination,
         make("td", {}, make("span", { class: `pill ${tone(replay.state)}` }, replay.state ?? NOTHING)),
-        `${show.stretch(replay.from)} – ${show.stretch(replay.to)}`,
-        show.progress(replay),
+        `${replay.first_offset} – ${replay.end_offset}`,
+        [replay.drain, replay.app].filter(Boolean).join(", ") || "all",
+        progress(replay),
         make("td", {}, may ? cancel : ""),
       ];
     });
-    return [table("Replays", ["Replay", "Destination", "State", "Stretch", "Progress", ""], rows)];
+    return [table("Replays", ["Replay", "Destination", "State", "Frames", "Of", "Progress", ""], rows)];
   });
 }
-
-/** The end of a stretch, however the relay says it. */
-show.stretch = (value) => (Array.isArray(value) ? show.position(value) : value ?? NOTHING);
-show.progress = (replay) => {
-  const { progress } = replay;
-  return isNumber(progress) ? `${short.format(progress * 100)} %` : NOTHING;
-};
 
 function showLetters(letters) {
   byId("letters").hidden = letters.length === 0;
@@ -297,13 +297,21 @@ function connected(is) {
   return is && wasLost;
 }
 
+/** What this relay does not have: not asked for again before it is another. */
+const absent = new Set();
+
 async function value(path) {
+  if (absent.has(path)) return null;
   const answer = await ask("GET", path);
+  if (answer.status === 404) absent.add(path);
   return answer.ok ? answer.value : null;
 }
 
 async function fetchAll() {
-  if (byId("connection").dataset.state !== "live") await learnAccess();
+  if (byId("connection").dataset.state !== "live") {
+    absent.clear();
+    await learnAccess();
+  }
   const [now, rows, warnings] = await Promise.all(["/v1/status", "/v1/history", "/v1/warnings"].map(value));
   if (!now) throw new Error("this is no forebay");
   // What this relay can do is told by what it says: nothing is asked that it does not have.

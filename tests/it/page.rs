@@ -22,6 +22,12 @@ fn lab_with_a_token(hec: &Hec) -> Lab {
     lab
 }
 
+/// A picture for whoever wants to look: `FOREBAY_SCREENSHOTS` says where to.
+async fn picture(browser: &Browser, name: &str) {
+    let Some(directory) = std::env::var_os("FOREBAY_SCREENSHOTS") else { return };
+    fs::write(Path::new(&directory).join(format!("{name}.png")), browser.picture().await).unwrap();
+}
+
 async fn open(browser: &Browser, lab: &Lab) {
     browser.open(&format!("http://{}/", lab.admin_address())).await;
     browser.says("#connection", "live").await;
@@ -159,6 +165,7 @@ async fn the_token_is_asked_for_tried_and_kept_in_the_tab() {
     browser.click("#token-form [type=submit]").await;
     browser.says("#token-error", "The token is wrong.").await;
     browser.types("#token", ADMIN_TOKEN).await;
+    picture(&browser, "token-dialog").await;
     browser.click("#token-form [type=submit]").await;
     browser.says("#lock", "Forget token").await;
     let kept = "return [sessionStorage.length, localStorage.length, document.cookie, \
@@ -251,12 +258,13 @@ async fn the_page_can_be_read_by_everybody_everywhere() {
         });
         let good = found.await.is_ok();
         assert!(good, "{width} px, dark: {dark}: {barriers:#}");
-        let Some(directory) = &pictures else { continue };
+        if pictures.is_none() {
+            continue;
+        }
         let height = browser.run("return document.documentElement.scrollHeight").await;
         browser.looks(width, u32::try_from(height.as_u64().unwrap()).unwrap(), dark).await;
         let scheme = if dark { "dark" } else { "light" };
-        let file = Path::new(directory).join(format!("page-{width}-{scheme}.png"));
-        fs::write(file, browser.picture().await).unwrap();
+        picture(&browser, &format!("page-{width}-{scheme}")).await;
     }
     assert_eq!(browser.complaints().await, [""; 0]);
     browser.close().await;

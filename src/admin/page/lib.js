@@ -155,11 +155,12 @@ class Chart {
     const options = {
       width: this.plot.clientWidth || 300,
       height: 110,
+      padding: [8, 30, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, y: false, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
       axes: [
-        { ...axis, space: 80, size: 22, values: (_, ticks) => ticks.map(show.time) },
+        { ...axis, space: 80, size: 22, values: (chart, ticks) => ticks.map(chart.data[0].length > 1 ? show.time : () => "") },
         { ...axis, size: 62, space: 28, incrs: this.steps, values: (_, ticks) => ticks.map((tick) => this.format(tick)) },
       ],
       series: [{}, ...this.names.map(line)],

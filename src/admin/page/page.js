@@ -222,7 +222,7 @@ function showReplays(replays) {
   byId("replays").hidden = replays === null;
   if (replays === null) return;
   byId("replay").hidden = access.changes_need === "impossible";
-  refill(byId("replay-table"), [replays, access.changes_need], () => {
+  refill(byId("replay-list"), [replays, access.changes_need], () => {
     if (replays.length === 0) return [none("None.")];
     const rows = replays.map((replay) => {
       const id = String(replay.id);
@@ -231,17 +231,18 @@ function showReplays(replays) {
         change("DELETE", `/v1/replays/${encodeURIComponent(id)}`, undefined, `Replay ${id} is cancelled.`),
       );
       const may = access.changes_need !== "impossible" && !["finished", "cancelled"].includes(replay.state);
-      return [
-        id,
-        replay.destination,
-        make("td", {}, make("span", { class: `pill ${tone(replay.state)}` }, replay.state ?? NOTHING)),
-        `${replay.first_offset} – ${replay.end_offset}`,
-        [replay.drain, replay.app].filter(Boolean).join(", ") || "all",
-        progress(replay),
-        make("td", {}, may ? cancel : ""),
-      ];
+      const only = [replay.drain, replay.app].filter(Boolean).join(", ");
+      const where = `frames ${replay.first_offset} to ${replay.end_offset}${only ? ` of ${only}` : ""}, to ${replay.destination}`;
+      return make(
+        "li",
+        { "data-replay": id },
+        make("div", { class: "head" }, make("code", {}, id), make("span", { class: `pill ${tone(replay.state)}` }, replay.state ?? NOTHING), may ? cancel : null),
+        make("p", {}, where),
+        make("progress", { max: 1, value: isNumber(replay.progress) ? replay.progress : 0, "aria-label": `Progress of replay ${id}` }),
+        make("p", {}, progress(replay)),
+      );
     });
-    return [table("Replays", ["Replay", "Destination", "State", "Frames", "Of", "Progress", ""], rows)];
+    return [make("ul", { class: "replays" }, ...rows)];
   });
 }
 

@@ -38,13 +38,13 @@ async fn open(browser: &Browser, lab: &Lab) {
 #[tokio::test]
 async fn the_page_follows_the_relay() {
     let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
+    let mut lab = Lab::with(&hec, "hold_probe = \"500ms\"\n");
     let Some(browser) = Browser::start(lab.path()).await else { return };
     lab.start().await;
     open(&browser, &lab).await;
     browser.says("#phase", "ready").await;
     browser.says("#ingest-state", "open").await;
-    browser.says("#warning-table", "None since the start.").await;
+    browser.says("#warning-list", "None since the start.").await;
     browser.says(&card("splunk", "[data-state]"), "delivering").await;
     browser.says(&card("splunk", "[data-books]"), "0 accepted = 0 acknowledged").await;
     // Nobody may change anything over TCP without a token, and the page says so.
@@ -68,9 +68,9 @@ async fn the_page_follows_the_relay() {
     browser.says(&card("splunk", "[data-state]"), "held").await;
     browser.says(&card("splunk", "[data-reasons]"), "token").await;
     browser.says("#problem-list", "splunk is held and waits for an operator").await;
-    browser.says("#warning-table", "held, nothing is lost").await;
+    browser.says("#warning-list", "held, nothing is lost").await;
     hec.handle().set_fault(None);
-    lab.drained(Duration::from_secs(60)).await;
+    lab.drained(SOON).await;
     browser.says(&card("splunk", "[data-state]"), "delivering").await;
     browser.says(&card("splunk", "[data-books]"), "3 accepted = 3 acknowledged").await;
     assert_eq!(browser.text(&card("splunk", "[data-reasons]")).await, "");
@@ -138,7 +138,7 @@ async fn hostile_texts_are_inert() {
         };
     "#;
     browser.run(script).await;
-    for place in ["#phase", "#problem-list", "#log-facts", "#destinations", "#warning-table"] {
+    for place in ["#phase", "#problem-list", "#log-facts", "#destinations", "#warning-list"] {
         browser.says(place, "<img src=x onerror=window.pwned=1><script>").await;
     }
     let found = "return [window.pwned ?? null, document.querySelectorAll('img').length, \

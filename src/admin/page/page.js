@@ -2,6 +2,9 @@
 
 const EVERY_MS = 2000;
 
+/** How many dead letters of a destination are shown. */
+const LETTERS = 20;
+
 const TONES = {
   ready: "good", open: "good", finished: "good", delivering: "good", up: "good", running: "good",
   holding: "warn", resting: "warn", waiting: "warn", stopping: "warn", paused: "warn",
@@ -246,20 +249,32 @@ function showReplays(replays) {
   });
 }
 
+/** The first dead letters of each destination: the collector's words, and how the message begins. */
 function showLetters(letters) {
   byId("letters").hidden = letters.length === 0;
-  refill(byId("letter-table"), letters, () => {
-    const rows = letters.map(({ destination, letter }) => [
-      make("td", { class: "nowrap" }, String(letter.id ?? NOTHING)),
-      destination,
-      make("td", { class: "text" }, String(letter.reason ?? letter.answer ?? NOTHING)),
-    ]);
-    return [table("Dead letters", ["Letter", "Destination", "Why"], rows)];
+  refill(byId("letter-list"), letters, () => {
+    const rows = letters.map(({ destination, letter }) => {
+      const code = isNumber(letter.code) ? `, code ${letter.code}` : "";
+      const again = isNumber(letter.redrive_us) ? "; is to be sent again" : "";
+      return make(
+        "li",
+        { "data-letter": letter.position },
+        make("time", { class: "muted" }, show.day(letter.refused_us / 1e6)),
+        make("span", { class: "pill" }, destination),
+        make(
+          "p",
+          {},
+          `${letter.position}: HTTP ${letter.status}${code}: ${letter.text}${again} `,
+          make("code", {}, letter.message_begins ?? ""),
+        ),
+      );
+    });
+    return [make("ol", { class: "warnings" }, ...rows)];
   });
 }
 
 function showWarnings(warnings) {
-  refill(byId("warning-table"), warnings, () => {
+  refill(byId("warning-list"), warnings, () => {
     if (warnings.length === 0) return [none("None since the start.")];
     const rows = warnings.map((warning) => {
       const times = warning.times > 1 ? ` (${show.count(warning.times)} times)` : "";
@@ -321,11 +336,11 @@ async function fetchAll() {
   const refused = now.destinations.filter((destination) => destination.books.dead_lettered > 0);
   const letters = await Promise.all(
     refused.map(async ({ name }) => {
-      const found = await value(`/v1/dead-letters?destination=${encodeURIComponent(name)}`);
-      return list(found?.letters ?? found).slice(0, 20).map((letter) => ({ destination: name, letter }));
+      const found = await value(`/v1/dead-letters?destination=${encodeURIComponent(name)}&limit=${LETTERS}`);
+      return list(found?.letters).map((letter) => ({ destination: name, letter }));
     }),
   );
-  return { now, rows: rows ?? {}, warnings: list(warnings), replays: replays && list(replays.replays ?? replays), letters: letters.flat() };
+  return { now, rows: rows ?? {}, warnings: list(warnings), replays: replays && list(replays), letters: letters.flat() };
 }
 
 function showAll({ now, rows, warnings, replays, letters }) {

@@ -39,7 +39,7 @@ mod floors;
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
-/// Hostile clients beside good senders, and more load than there is room for.
+/// Hostile clients beside good senders.
 mod hostile;
 /// Ten thousand idle connections.
 mod idle;
@@ -51,6 +51,8 @@ mod limits;
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
 mod ops_files;
+/// More load than the disk takes.
+mod overload;
 /// The Debian package.
 mod package;
 /// The power goes, on a disk that forgets what was not synced.

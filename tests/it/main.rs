@@ -27,6 +27,8 @@ mod commands;
 mod conformance;
 /// The dashboard, asked by a real Prometheus.
 mod dashboard;
+/// What each answer costs a Logplex.
+mod decisions;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The same frame sent twice is stored once.

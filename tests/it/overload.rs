@@ -21,7 +21,7 @@ const BYTES: usize = 2000;
 const SMALL: &str = "max_body = \"1MiB\"\nmax_in_flight = \"4MiB\"\n";
 
 /// How long a request is held at most, in seconds.
-const HELD: f64 = 4.0;
+const HELD: u128 = 4;
 
 /// Frames at a rate of so many a second, or as fast as answers come.
 fn load(lab: &Lab, connections: u32, frames: Option<f64>) -> Sending {
@@ -68,7 +68,8 @@ async fn overload_makes_requests_wait_and_loses_nothing() {
     let idle = peak_memory(lab.process().id());
 
     // A sender has one frame outstanding, so the rate needs as many of them as requests are held.
-    let connections = (4.0 * rate * HELD).ceil() as u32;
+    let frames = u128::from(sustained.end.totals.accepted_frames) * 4 * HELD;
+    let connections = u32::try_from(frames * 1000 / sustained.elapsed.as_millis()).unwrap();
     let (then, overload) = work(load(&lab, connections, Some(4.0 * rate)), seconds).await;
     let start = forebay::clock::instant();
     assert_eq!(lab.post(&Frame::new("AFTER", &["after the overload"])).await, 200);

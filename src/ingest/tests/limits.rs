@@ -384,7 +384,7 @@ async fn a_sender_that_half_closes_gets_its_answer() {
         setup.ingest.max_in_flight = ByteSize::bytes(64 * 1024);
     })
     .await;
-    let large = post(&logplex("first"), &vec![b'x'; 64 * 1024]);
+    let large = post(&logplex("first"), vec![b'x'; 64 * 1024]);
     let chunked = |headers: &str| {
         let head = "POST /logs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
         format!("{head}{headers}\r\n3\r\nabc\r\n0\r\n\r\n").into_bytes()

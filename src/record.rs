@@ -11,13 +11,19 @@
 //! sender's task knows, and the appender adds what only it knows, the running count. Protobuf
 //! makes that cheap: fields may follow in any order, so the second step only appends.
 
+mod checkpoint;
+mod letter;
+
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::generated::storage;
 use crate::logplex::Profile;
-use crate::types::{Offset, Position, UnixMicros};
+use crate::types::UnixMicros;
+
+pub use checkpoint::{Ahead, Checkpoint, Fate, Totals};
+pub use letter::{DeadLetter, LetterTotals};
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -192,87 +198,6 @@ const fn profile_from_wire(profile: storage::Profile) -> Profile {
     }
 }
 
-/// How messages left the books of one destination (invariant I8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Acknowledged by the indexers (or by a 2xx, where acknowledgement is off).
-    pub acknowledged: u64,
-    /// Excluded by the destination's filter, or blank.
-    pub filtered: u64,
-    /// In the durable dead-letter store.
-    pub dead_lettered: u64,
-    /// Passed over by an operator.
-    pub skipped: u64,
-    /// Dropped by `when_full = "drop_oldest"`.
-    pub dropped: u64,
-}
-
-impl Totals {
-    /// All messages that left.
-    #[must_use]
-    pub const fn settled(self) -> u64 {
-        self.acknowledged
-            .wrapping_add(self.filtered)
-            .wrapping_add(self.dead_lettered)
-            .wrapping_add(self.skipped)
-            .wrapping_add(self.dropped)
-    }
-}
-
-/// Where a destination goes on after a restart: persisted, unlike the live cursor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The first message that is not settled.
-    pub position: Position,
-    /// What became of the messages between the destination's origin and `position`.
-    pub totals: Totals,
-    /// Messages in the log before the destination's origin.
-    pub origin_messages: u64,
-    /// When it was decided.
-    pub saved: UnixMicros,
-}
-
-impl Checkpoint {
-    /// The value to store.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        encode_value(&storage::Checkpoint {
-            offset: self.position.offset.get(),
-            index: self.position.index,
-            totals: Some(storage::Totals {
-                acknowledged: self.totals.acknowledged,
-                filtered: self.totals.filtered,
-                dead_lettered: self.totals.dead_lettered,
-                skipped: self.totals.skipped,
-                dropped: self.totals.dropped,
-            }),
-            saved_us: self.saved.get(),
-            origin_messages: self.origin_messages,
-        })
-    }
-
-    /// Checks and decodes a stored checkpoint.
-    ///
-    /// # Errors
-    /// When the value is not one that [`Self::encode`] made.
-    pub fn decode(value: &[u8]) -> Result<Self, ValueError> {
-        let wire: storage::Checkpoint = decode_value(value)?;
-        let totals = wire.totals.unwrap_or_default();
-        Ok(Self {
-            position: Position::new(Offset::new(wire.offset), wire.index),
-            totals: Totals {
-                acknowledged: totals.acknowledged,
-                filtered: totals.filtered,
-                dead_lettered: totals.dead_lettered,
-                skipped: totals.skipped,
-                dropped: totals.dropped,
-            },
-            origin_messages: wire.origin_messages,
-            saved: UnixMicros::new(wire.saved_us),
-        })
-    }
-}
-
 /// Puts a durable message into its envelope.
 pub(crate) fn encode_value<M: Message>(message: &M) -> Vec<u8> {
     let mut value = Vec::with_capacity(HEADER + message.encoded_len());
@@ -341,24 +266,6 @@ mod tests {
         let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
         assert_eq!(decode_record(&value), Ok(sample()));
-    }
-
-    #[test]
-    fn a_checkpoint_comes_back_as_it_was() {
-        let checkpoint = Checkpoint {
-            position: Position::new(Offset::new(7), 3),
-            totals: Totals {
-                acknowledged: 1,
-                filtered: 2,
-                dead_lettered: 3,
-                skipped: 4,
-                dropped: 5,
-            },
-            origin_messages: 6,
-            saved: UnixMicros::new(8),
-        };
-        assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
-        assert_eq!(checkpoint.totals.settled(), 15);
     }
 
     #[test]

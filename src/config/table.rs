@@ -43,6 +43,7 @@ pub(super) static SECTIONS: &[Section] = &[
          tables below it, for more.",
     ),
     section("destination.batch", "What one request to the collector carries."),
+    section("destination.dead_letters", "What is kept of messages that the collectors refuse."),
     section(
         "destination.event",
         "How a message becomes an event. Templates are minijinja over `app`, `drain`, `host`, \
@@ -453,7 +454,18 @@ keys! {
     );
     LANES = key(
         "destination.lanes", Count { min: 1, max: 64 }, Value("2"),
-        "How many requests may be in flight to one endpoint.",
+        "How many requests may be in flight to one endpoint at first.",
+    );
+    MAX_LANES = key(
+        "destination.max_lanes", Count { min: 1, max: 64 }, Value("8"),
+        "How many requests to one endpoint that may become. It grows by one while all of them \
+         work, and is halved when the endpoint says that it is busy or becomes slow. Below \
+         `lanes` it is taken for that.",
+    );
+    RECALL = key(
+        "destination.recall", time(Duration::ZERO, secs(HOUR)), Value("10s"),
+        "After a start: how long the last process's acknowledgements are asked for before what \
+         it had in flight is sent again.",
     );
     WINDOW = key(
         "destination.window", Count { min: 1, max: 65_536 }, Value("1024"),
@@ -505,6 +517,18 @@ keys! {
     BATCH_LINGER = key(
         "destination.batch.linger", time(Duration::ZERO, secs(60)), Value("250ms"),
         "How long the first message of a batch may wait for company.",
+    );
+
+    LETTERS_MAX_SIZE = key(
+        "destination.dead_letters.max_size",
+        size(ByteSize::bytes(100 * KB), ByteSize::mib(TIB)),
+        Value("64MiB"),
+        "The most bytes that messages may take which the collectors refuse. When they are full \
+         the destination waits, and says so; nothing is dropped.",
+    );
+    LETTERS_MAX_AGE = key(
+        "destination.dead_letters.max_age", time(secs(60), secs(3650 * DAY)), Value("30d"),
+        "How old a refused message may become before it is removed.",
     );
 
     EVENT_FORMAT = key(

@@ -35,6 +35,12 @@ const POLLS: [Duration; 6] = [
 /// The most ids in one question: bounds the body, and what is lost with a lost answer.
 const IDS_PER_POLL: usize = 1000;
 
+/// A channel is used for so long, and no longer.
+const MAX_AGE: Duration = Duration::from_mins(10);
+
+/// A channel is used for so many ids, and no more.
+const MAX_IDS: u64 = 10_000;
+
 /// One channel with the batches that wait for their acknowledgement on it.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -44,6 +50,12 @@ pub(super) struct Channel {
     pub(super) outstanding: BTreeMap<AckId, BatchId>,
     /// Whether a POST is on its way.
     pub(super) posting: bool,
+    /// The last process posted on it. This one only asks.
+    pub(super) inherited: bool,
+    /// When it was first used.
+    born: Duration,
+    /// How many ids it gave.
+    given: u64,
     /// The first ackId this channel ever gave.
     first: Option<AckId>,
     /// The highest ackId this channel ever gave.
@@ -56,12 +68,15 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) const fn new(endpoint: EndpointId, lane: LaneId) -> Self {
+    pub(super) const fn new(endpoint: EndpointId, lane: LaneId, now: Duration) -> Self {
         Self {
             endpoint,
             lane: Some(lane),
             outstanding: BTreeMap::new(),
             posting: false,
+            inherited: false,
+            born: now,
+            given: 0,
             first: None,
             highest: None,
             asked: None,
@@ -70,18 +85,49 @@ impl Channel {
         }
     }
 
+    /// A channel of the last process, on which nothing is ever posted.
+    pub(super) fn inherited(endpoint: EndpointId) -> Self {
+        let new = Self::new(endpoint, LaneId(0), Duration::ZERO);
+        Self { lane: None, inherited: true, ..new }
+    }
+
     /// Notes the ackId of an accepted batch. False when the id does not rise: the collector has
     /// forgotten this channel, and no id on it means what it seems to mean.
     pub(super) fn accepted(&mut self, now: Duration, ack: AckId, batch: BatchId) -> bool {
+        let rises = self.rises(ack);
+        if rises {
+            self.expect(now, ack, batch);
+        }
+        rises
+    }
+
+    /// Notes an ackId. False when it does not rise.
+    pub(super) fn rises(&mut self, ack: AckId) -> bool {
         if self.highest.is_some_and(|highest| ack <= highest) {
             return false;
         }
         self.highest = Some(ack);
         self.first.get_or_insert(ack);
+        self.given += 1;
+        true
+    }
+
+    /// Waits for the acknowledgement of an id that was noted.
+    pub(super) fn expect(&mut self, now: Duration, ack: AckId, batch: BatchId) {
         self.outstanding.insert(ack, batch);
         let soon = now + FIRST_POLL;
         self.next_poll = Some(self.next_poll.map_or(soon, |at| at.min(soon)));
-        true
+    }
+
+    /// Whether the id is the first that this channel ever gave.
+    pub(super) fn is_first(&self, ack: AckId) -> bool {
+        self.first == Some(ack)
+    }
+
+    /// Whether the channel has been used for long enough. A fresh one bounds what an id can be
+    /// mistaken for, and spreads the load anew behind a balancer.
+    pub(super) fn is_old(&self, now: Duration) -> bool {
+        self.given >= MAX_IDS || now.saturating_sub(self.born) >= MAX_AGE
     }
 
     /// The first id, while its batch is unsettled.
@@ -147,5 +193,25 @@ impl Channel {
     /// Asks as soon as possible.
     pub(super) fn hurry(&mut self, now: Duration) {
         self.next_poll = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_gives_10000_ids_and_lives_ten_minutes() {
+        let (born, minute) = (Duration::from_secs(1000), Duration::from_mins(1));
+        let mut channel = Channel::new(EndpointId(0), LaneId(0), born);
+        assert!(!channel.is_old(born + 9 * minute));
+        assert!(channel.is_old(born + 10 * minute));
+        for id in 0..9_999 {
+            assert!(channel.rises(AckId::new(id)));
+            assert!(!channel.rises(AckId::new(id)), "it does not rise");
+        }
+        assert!(!channel.is_old(born));
+        assert!(channel.rises(AckId::new(9_999)));
+        assert!(channel.is_old(born));
     }
 }

@@ -10,8 +10,10 @@ use crate::types::ByteSize;
 pub struct Config {
     /// How many endpoints there are. Lanes are dealt out over them in turn.
     pub endpoints: NonZeroUsize,
-    /// How many POSTs may be in flight to one endpoint (`destination.lanes`).
+    /// How many POSTs may be in flight to one endpoint at first (`destination.lanes`).
     pub lanes_per_endpoint: NonZeroUsize,
+    /// How many that may become while it works (`destination.max_lanes`).
+    pub max_lanes_per_endpoint: NonZeroUsize,
     /// How many batches may be sent and not yet settled (`destination.window`).
     pub window: NonZeroUsize,
     /// When a batch is full, or old enough.
@@ -21,6 +23,12 @@ pub struct Config {
     /// How long after its 2xx a batch may stay without acknowledgement before it is sent again
     /// on a fresh channel (`destination.ack_timeout`).
     pub ack_timeout: Duration,
+    /// How long the last process's channels are asked for acknowledgements before its batches
+    /// are sent again (`destination.recall`).
+    pub recall: Duration,
+    /// Whether an event that is refused alone is dead-lettered at once, without proof that the
+    /// collector takes others: for dead letters that are sent again.
+    pub believe_refusals: bool,
     /// Waits between attempts.
     pub retry: RetryLimits,
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::chance::Chance;
+use super::lanes::Lanes;
 use super::{HoldReason, RetryLimits};
 
 /// Whether an endpoint takes batches.
@@ -24,11 +25,44 @@ pub(super) struct Endpoint {
     failures: u32,
     /// POSTs on their way.
     pub(super) posting: usize,
+    /// How many may be.
+    pub(super) lanes: Lanes,
+    /// Refusals of events in a row, with nothing taken in between.
+    pub(super) refusals: u32,
+    /// The destination's count of refusals when the last POST left that this endpoint accepted:
+    /// it took something after that many refusals. 0: it has never taken anything.
+    pub(super) took_at: u64,
+    /// Its last answer was "not found".
+    pub(super) missing: bool,
+    /// Answers in a row that nobody understands.
+    odd: u32,
 }
 
 impl Endpoint {
-    pub(super) const fn new() -> Self {
-        Self { health: Health::Up, failures: 0, posting: 0 }
+    pub(super) const fn new(lanes: Lanes) -> Self {
+        Self {
+            health: Health::Up,
+            failures: 0,
+            posting: 0,
+            lanes,
+            refusals: 0,
+            took_at: 0,
+            missing: false,
+            odd: 0,
+        }
+    }
+
+    /// It took events that were sent after `mark` refusals.
+    pub(super) fn took(&mut self, mark: u64) {
+        self.refusals = 0;
+        self.took_at = self.took_at.max(mark);
+    }
+
+    /// An answer that nobody understands. Returns whether there have been too many: a balancer
+    /// that stumbles is one thing, a proxy in between another.
+    pub(super) const fn strange(&mut self) -> bool {
+        self.odd = self.odd.saturating_add(1);
+        self.odd >= ODD
     }
 
     /// Whether a lane may send now. An endpoint that comes back is asked by one POST first.
@@ -52,6 +86,8 @@ impl Endpoint {
     /// A POST was accepted. Returns whether the endpoint had been held.
     pub(super) fn worked(&mut self) -> bool {
         self.failures = 0;
+        self.odd = 0;
+        self.missing = false;
         matches!(std::mem::replace(&mut self.health, Health::Up), Health::Held { .. })
     }
 
@@ -98,12 +134,21 @@ impl Endpoint {
     }
 }
 
+/// So many answers in a row that nobody understands hold an endpoint.
+const ODD: u32 = 3;
+
 /// The longest `Retry-After` that is honoured: a proxy's "come back tomorrow" is not.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
+
+    fn new() -> Endpoint {
+        Endpoint::new(Lanes::new(NonZeroUsize::MIN, NonZeroUsize::MIN))
+    }
 
     const LIMITS: RetryLimits = RetryLimits {
         initial: Duration::from_millis(250),
@@ -113,7 +158,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_limit_and_start_again_after_a_success() {
-        let (mut endpoint, mut chance) = (Endpoint::new(), Chance::new(3));
+        let (mut endpoint, mut chance) = (new(), Chance::new(3));
         let (mut now, mut longest) = (Duration::ZERO, Duration::ZERO);
         for failure in 0..40u32 {
             endpoint.failed(now, None, &LIMITS, &mut chance);
@@ -132,17 +177,17 @@ mod tests {
 
     #[test]
     fn a_peers_wish_to_wait_is_honoured_within_reason() {
-        let (mut endpoint, mut chance) = (Endpoint::new(), Chance::new(3));
+        let (mut endpoint, mut chance) = (new(), Chance::new(3));
         endpoint.failed(Duration::ZERO, Some(Duration::from_secs(20)), &LIMITS, &mut chance);
         assert_eq!(endpoint.wakes(), Some(Duration::from_secs(20)));
-        let (mut endpoint, day) = (Endpoint::new(), Duration::from_hours(24));
+        let (mut endpoint, day) = (new(), Duration::from_hours(24));
         endpoint.failed(Duration::ZERO, Some(day), &LIMITS, &mut chance);
         assert_eq!(endpoint.wakes(), Some(MAX_RETRY_AFTER));
     }
 
     #[test]
     fn lanes_that_fail_together_count_once() {
-        let (mut endpoint, mut chance) = (Endpoint::new(), Chance::new(3));
+        let (mut endpoint, mut chance) = (new(), Chance::new(3));
         endpoint.failed(Duration::ZERO, Some(Duration::from_secs(1)), &LIMITS, &mut chance);
         let until = endpoint.wakes();
         endpoint.failed(Duration::from_millis(1), None, &LIMITS, &mut chance);

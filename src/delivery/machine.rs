@@ -10,7 +10,9 @@ use crate::types::{BatchId, ChannelId, Position, Tail, UnixMicros};
 use super::chance::Chance;
 use super::channel::Channel;
 use super::endpoint::Endpoint;
-use super::window::{Batch, Stage, Window};
+use super::lanes::Lanes;
+use super::refuse::GROWTH;
+use super::window::{Batch, Settled, Stage, Window};
 use super::{Action, Config, EndpointId, Event, LaneId, ReadBatch};
 
 /// A checkpoint is written at most this often; the log's next group carries it.
@@ -22,8 +24,10 @@ pub struct Delivery {
     pub(super) config: Config,
     pub(super) chance: Chance,
     pub(super) window: Window,
-    /// Batches that wait for a lane, the oldest first.
-    pub(super) queue: BTreeSet<BatchId>,
+    /// Batches that wait for a lane: what was refused least first, and then the oldest.
+    pub(super) queue: BTreeSet<(u32, Position, BatchId)>,
+    /// Batches that wait for something else than a lane: suspects, and dead letters without room.
+    pub(super) waiting: BTreeSet<BatchId>,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) lanes: Vec<Lane>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
@@ -32,7 +36,8 @@ pub struct Delivery {
     pub(super) read: Position,
     /// Messages in the log before `read`, as the log has it.
     pub(super) messages_read: u64,
-    pub(super) reading: bool,
+    /// The batch that the read on its way is for.
+    pub(super) reading: Option<BatchId>,
     tail: Tail,
     /// The tail at the last read that reached it; none while there is known to be more.
     caught_up: Option<Tail>,
@@ -43,11 +48,18 @@ pub struct Delivery {
     committed: Position,
     committing: Option<Position>,
     commit_not_before: Duration,
+    /// Something beyond the cursor is to be saved.
+    pub(super) changed: bool,
+    /// How many POSTs were accepted, wholly or in part.
+    pub(super) accepted: u64,
+    /// How many POSTs were refused, and 1: what was sent before a refusal and what after.
+    pub(super) marks: u64,
+    /// Until when the last process's channels are asked.
+    pub(super) recall_until: Option<Duration>,
+    started: bool,
     pub(super) stopping: bool,
     /// The time of the last event.
     now: Duration,
-    /// The highest batch ever sent: a stop waits until nothing below it is unsettled.
-    pub(super) sent_end: BatchId,
     next_lane: usize,
 }
 
@@ -65,6 +77,12 @@ pub(super) struct Posting {
     pub(super) batch: BatchId,
     /// The channel it is on, which may have been retired meanwhile.
     pub(super) channel: ChannelId,
+    /// When it left.
+    pub(super) since: Duration,
+    /// The machine's count of refusals then.
+    pub(super) mark: u64,
+    /// Whether it was known then that a refusal is the event's own fault.
+    pub(super) proof: bool,
 }
 
 impl Delivery {
@@ -73,17 +91,20 @@ impl Delivery {
     pub fn new(config: Config, checkpoint: &Checkpoint, seed: u128) -> Self {
         let endpoints = config.endpoints.get();
         let lane = |i| Lane { endpoint: EndpointId(i % endpoints), channel: None, posting: None };
-        Self {
+        let lanes = Lanes::new(config.lanes_per_endpoint, config.max_lanes_per_endpoint);
+        let count = config.max_lanes_per_endpoint.max(config.lanes_per_endpoint).get();
+        let mut machine = Self {
             chance: Chance::new(seed),
             window: Window::new(checkpoint.position, checkpoint.totals),
             queue: BTreeSet::new(),
-            endpoints: (0..endpoints).map(|_| Endpoint::new()).collect(),
-            lanes: (0..endpoints * config.lanes_per_endpoint.get()).map(lane).collect(),
+            waiting: BTreeSet::new(),
+            endpoints: (0..endpoints).map(|_| Endpoint::new(lanes.clone())).collect(),
+            lanes: (0..endpoints * count).map(lane).collect(),
             channels: BTreeMap::new(),
             actions: VecDeque::new(),
             read: checkpoint.position,
             messages_read: checkpoint.origin_messages + checkpoint.totals.settled(),
-            reading: false,
+            reading: None,
             tail: Tail::default(),
             caught_up: None,
             waiting_since: None,
@@ -91,21 +112,41 @@ impl Delivery {
             committed: checkpoint.position,
             committing: None,
             commit_not_before: Duration::ZERO,
+            changed: false,
+            accepted: 0,
+            marks: 1,
+            recall_until: None,
+            started: false,
             stopping: false,
             now: Duration::ZERO,
-            sent_end: BatchId::new(0),
             next_lane: 0,
             config,
-        }
+        };
+        machine.restore(checkpoint);
+        machine
+    }
+
+    /// What lies before `end` need not be read; `messages` are in the log before it.
+    pub(super) const fn read_to(&mut self, end: Position, messages: u64) {
+        self.read = end;
+        self.messages_read = messages;
     }
 
     /// Takes in what happened. `now` never goes back.
     pub fn handle(&mut self, now: Duration, event: Event) {
         self.now = now;
+        if !std::mem::replace(&mut self.started, true) {
+            self.start_recall(now);
+        }
         match event {
             Event::Tail(tail) => self.tail = tail,
             Event::Read(batch) => self.on_read(batch),
-            Event::Encoded(batch) => self.on_encoded(batch),
+            Event::Encoded { batch, events, filtered } => {
+                self.on_encoded(batch, events, filtered);
+            }
+            Event::Split { batch, cut, parts } => self.on_split(now, batch, cut, &parts),
+            Event::DeadLettered(batch) => self.on_dead_lettered(batch),
+            Event::DeadLettersFull(batch) => self.on_dead_letters_full(now, batch),
             Event::Posted { lane, outcome } => self.on_posted(now, lane, outcome),
             Event::Polled { channel, outcome } => self.on_polled(now, channel, outcome),
             Event::Trimmed { to, messages_before } => self.on_trimmed(to, messages_before),
@@ -142,19 +183,19 @@ impl Delivery {
             .filter(|until| *until > self.now);
         let polls = self.channels.values().filter_map(Channel::poll_due);
         let commit = self.commit_due().then_some(self.commit_not_before);
-        linger.into_iter().chain(wakes).chain(polls).chain(commit).chain(self.lost_at()).min()
+        let waits = self.waits_until().filter(|_| !self.stopping);
+        let all = linger.into_iter().chain(wakes).chain(polls).chain(commit);
+        all.chain(self.lost_at()).chain(waits).chain(self.recall_until).min()
     }
 
     /// Whether a stop is complete: nothing is in flight and the checkpoint is durable.
     #[must_use]
     pub fn stopped(&self) -> bool {
-        self.stopping
-            && self.nothing_in_flight()
-            && self.committing.is_none()
-            && self.committed == self.window.settled()
+        self.stopping && self.nothing_in_flight() && self.committing.is_none() && !self.commit_due()
     }
 
-    /// What the checkpoint would say now. `saved` is left at 0: the sink knows the time of day.
+    /// What the checkpoint would say now. `saved` and `endpoints` are left empty: the sink knows
+    /// the time of day, and the collectors' names.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
@@ -162,7 +203,13 @@ impl Delivery {
             totals: self.window.totals(),
             origin_messages: self.origin_messages,
             saved: UnixMicros::default(),
+            window: self.window_to_save(),
+            endpoints: Vec::new(),
         }
+    }
+
+    pub(super) const fn origin_messages(&self) -> u64 {
+        self.origin_messages
     }
 
     /// The position up to which the log has been read.
@@ -172,9 +219,11 @@ impl Delivery {
     }
 
     fn on_read(&mut self, read: ReadBatch) {
-        self.reading = false;
-        let id = self.window.next_id();
-        let usable = !self.stopping && read.batch == id && read.range.start == self.read;
+        let wanted = self.reading == Some(read.batch);
+        if wanted {
+            self.reading = None;
+        }
+        let usable = wanted && !self.stopping && read.range.start == self.read;
         if !usable || read.range.is_empty() {
             // Never sent: it is read again, by this process or the next.
             self.actions.push_back(Action::Release(read.batch));
@@ -182,30 +231,48 @@ impl Delivery {
         }
         self.caught_up = read.caught_up;
         self.waiting_since = None;
-        self.read = read.range.end;
-        self.messages_read = read.messages_end;
-        let has_events = read.events > 0;
-        self.window.push(Batch {
-            range: read.range,
-            messages: read.messages,
-            filtered: read.filtered,
-            dropped: 0,
-            received: read.received,
-            stage: if has_events { Stage::Ready } else { Stage::Settled },
-            resend: false,
-        });
+        self.read_to(read.range.end, read.messages_end);
+        let (id, has_events) = (read.batch, read.events > 0);
+        let settled = Stage::Settled(Settled::Acknowledged);
+        self.window.insert(
+            id,
+            Batch {
+                range: read.range,
+                messages: read.messages,
+                filtered: read.filtered,
+                events: read.events,
+                received: read.received,
+                stage: if has_events { Stage::Ready } else { settled },
+                refused: 0,
+                plain: false,
+                suspect: None,
+                refusal: None,
+            },
+        );
         if has_events {
-            self.queue.insert(id);
+            self.enqueue(id);
         } else {
             self.actions.push_back(Action::Release(id));
         }
     }
 
-    fn on_encoded(&mut self, id: BatchId) {
+    /// A body is there again. The configuration may have changed since the batch was made, and
+    /// with it what makes an event.
+    fn on_encoded(&mut self, id: BatchId, events: u64, filtered: u64) {
         match self.window.get_mut(id) {
-            Some(batch) if batch.stage == Stage::Fetching => batch.stage = Stage::Ready,
-            _ => self.actions.push_back(Action::Release(id)),
+            Some(batch) if batch.stage == Stage::Fetching => {
+                batch.events = events;
+                batch.filtered = filtered.min(batch.messages);
+                if events > 0 {
+                    batch.stage = Stage::Ready;
+                    return;
+                }
+                self.dequeue(id);
+                self.window.settle(id, Settled::Acknowledged);
+            }
+            _ => {}
         }
+        self.actions.push_back(Action::Release(id));
     }
 
     fn on_stop(&mut self, now: Duration) {
@@ -213,26 +280,50 @@ impl Delivery {
         for channel in self.channels.values_mut() {
             channel.hurry(now);
         }
-        // What was never sent is read again by the next start. What lies below something that
-        // was sent still goes out: else that would be sent twice.
-        for id in self.queue.split_off(&self.sent_end) {
+        // The next start sends it. What is settled beyond it is saved, and not sent again.
+        for (_, _, id) in std::mem::take(&mut self.queue) {
+            if let Some(batch) = self.window.get_mut(id) {
+                batch.stage = Stage::Faded;
+            }
             self.actions.push_back(Action::Release(id));
         }
     }
 
-    /// Whether waiting would save nothing: no POST and no acknowledgement is outstanding, and
-    /// nothing that is settled waits for a batch before it. A batch that was refused need not
-    /// hold up a stop; the next start sends it.
+    /// Puts a batch among those that wait for a lane.
+    pub(super) fn enqueue(&mut self, id: BatchId) {
+        if let Some(batch) = self.window.get(id) {
+            self.queue.insert((batch.refused, batch.range.start, id));
+        }
+    }
+
+    fn dequeue(&mut self, id: BatchId) {
+        if let Some(batch) = self.window.get(id) {
+            self.queue.remove(&(batch.refused, batch.range.start, id));
+        }
+    }
+
+    /// Whether waiting would save nothing: no POST, no acknowledgement and no dead letter is
+    /// outstanding. A batch that was refused need not hold up a stop; the next start sends it.
     fn nothing_in_flight(&self) -> bool {
         self.window.iter().all(|(_, batch)| match batch.stage {
-            Stage::Ready | Stage::Faded | Stage::Fetching => true,
-            Stage::Posting(_) | Stage::Unacked { .. } | Stage::Settled => false,
+            Stage::Ready
+            | Stage::Faded
+            | Stage::Fetching
+            | Stage::Suspect { .. }
+            | Stage::Unburied { .. }
+            | Stage::Settled(_) => true,
+            Stage::Posting(_)
+            | Stage::Unacked { .. }
+            | Stage::Splitting { .. }
+            | Stage::Burying => false,
         })
     }
 
     /// Everything that may have become possible.
     fn decide(&mut self, now: Duration) {
         self.give_up_on_lost_batches(now);
+        self.end_recall(now);
+        self.try_the_refused_again(now);
         self.ask(now);
         self.send(now);
         self.fetch();
@@ -240,93 +331,113 @@ impl Delivery {
         // After a stop the interval does not matter: the last commit ends the wait.
         if self.commit_due() && (self.stopping || now >= self.commit_not_before) {
             self.committing = Some(self.window.settled());
+            self.changed = false;
             self.actions.push_back(Action::Commit(self.checkpoint()));
         }
     }
 
     fn commit_due(&self) -> bool {
-        self.committing.is_none() && self.committed != self.window.settled()
+        self.committing.is_none() && (self.changed || self.committed != self.window.settled())
     }
 
     /// Deals the waiting batches out to the lanes that may send.
     fn send(&mut self, now: Duration) {
-        let ready: Vec<BatchId> =
-            self.queue.iter().copied().filter(|id| self.stage_is(*id, Stage::Ready)).collect();
-        for id in ready {
-            let Some(lane) = self.free_lane(now) else { return };
-            self.post(lane, id);
+        if self.stopping {
+            return;
         }
+        for id in self.queued(Stage::Ready) {
+            let suspect = self.window.get(id).and_then(|batch| batch.suspect);
+            let Some(lane) = self.free_lane(now, suspect) else { return };
+            self.post(now, lane, id);
+        }
+    }
+
+    /// The batches in the queue that are at a stage, in the order of the queue.
+    fn queued(&self, stage: Stage) -> Vec<BatchId> {
+        let ids = self.queue.iter().map(|(_, _, id)| *id);
+        ids.filter(|id| self.stage_is(*id, stage)).collect()
     }
 
     fn stage_is(&self, id: BatchId, stage: Stage) -> bool {
         self.window.get(id).is_some_and(|batch| batch.stage == stage)
     }
 
-    /// The next lane in turn whose endpoint takes a POST.
-    fn free_lane(&mut self, now: Duration) -> Option<LaneId> {
+    /// The next lane in turn whose endpoint takes a POST. An event that was refused is best tried
+    /// where others have been taken since: there a refusal is proof.
+    fn free_lane(&mut self, now: Duration, suspect: Option<u64>) -> Option<LaneId> {
         let count = self.lanes.len();
-        let free = |lane: &Lane| {
+        let free = |index: usize| {
+            let Some(lane) = self.lanes.get(index) else { return false };
             let channel = lane.channel.and_then(|id| self.channels.get(&id));
+            // The first lanes of an endpoint are used, so that there are no more channels than
+            // lanes in use.
+            let allowed = |e: &Endpoint| index / self.endpoints.len() < e.lanes.get();
             lane.posting.is_none()
-                && self.endpoints.get(lane.endpoint.0).is_some_and(|e| e.admits(now))
+                && self.endpoints.get(lane.endpoint.0).is_some_and(|e| e.admits(now) && allowed(e))
                 && channel.is_none_or(|channel| !channel.wants_quiet(now))
         };
-        let index = (0..count)
-            .map(|step| (self.next_lane + step) % count)
-            .find(|index| self.lanes.get(*index).is_some_and(free))?;
+        let proves = |index: usize| {
+            let lane = self.lanes.get(index);
+            let endpoint = lane.and_then(|lane| self.endpoints.get(lane.endpoint.0));
+            endpoint.zip(suspect).is_none_or(|(endpoint, first)| endpoint.took_at >= first)
+        };
+        let in_turn = || (0..count).map(|step| (self.next_lane + step) % count);
+        let best = in_turn().find(|index| free(*index) && proves(*index));
+        let index = best.or_else(|| in_turn().find(|index| free(*index)))?;
         self.next_lane = (index + 1) % count;
         Some(LaneId(index))
     }
 
-    fn post(&mut self, id: LaneId, batch: BatchId) {
+    fn post(&mut self, now: Duration, id: LaneId, batch: BatchId) {
         let Some(lane) = self.lanes.get_mut(id.0) else { return };
         let endpoint = lane.endpoint;
         let channel = *lane.channel.get_or_insert_with(|| {
             let fresh = self.chance.channel();
-            self.channels.insert(fresh, Channel::new(endpoint, id));
+            self.channels.insert(fresh, Channel::new(endpoint, id, now));
             fresh
         });
-        lane.posting = Some(Posting { batch, channel });
+        let took_at = self.endpoints.get(endpoint.0).map_or(0, |endpoint| endpoint.took_at);
+        let suspect = self.window.get(batch).and_then(|batch| batch.suspect);
+        let proof = suspect.is_some_and(|first| took_at >= first);
+        lane.posting = Some(Posting { batch, channel, since: now, mark: self.marks, proof });
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.posting = true;
         }
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
             endpoint.posting += 1;
         }
+        self.dequeue(batch);
         if let Some(batch) = self.window.get_mut(batch) {
             batch.stage = Stage::Posting(id);
         }
-        self.queue.remove(&batch);
-        self.sent_end = self.sent_end.max(batch.next());
         self.actions.push_back(Action::Send { lane: id, endpoint, channel, batch });
     }
 
     /// How many bodies may be in the sink's hands besides those in POSTs.
     fn bodies_allowed(&self) -> usize {
-        self.lanes.len()
+        self.endpoints.iter().map(|endpoint| endpoint.lanes.get()).sum()
     }
 
     fn bodies_waiting(&self) -> usize {
-        let in_hand = |id: &&BatchId| {
-            let stage = self.window.get(**id).map(|batch| batch.stage);
+        let in_hand = |(_, _, id): &&(u32, Position, BatchId)| {
+            let stage = self.window.get(*id).map(|batch| batch.stage);
             matches!(stage, Some(Stage::Ready | Stage::Fetching))
         };
         self.queue.iter().filter(in_hand).count()
     }
 
-    /// Reads bodies again for batches that have to be sent again, the oldest first.
+    /// Reads bodies again for batches that have to be sent again, those to be sent first first.
     fn fetch(&mut self) {
-        let mut room = self.bodies_allowed().saturating_sub(self.bodies_waiting());
-        let faded: Vec<BatchId> =
-            self.queue.iter().copied().filter(|id| self.stage_is(*id, Stage::Faded)).collect();
-        for id in faded {
-            if room == 0 {
-                return;
-            }
-            room -= 1;
+        if self.stopping {
+            return;
+        }
+        let reading = usize::from(self.reading.is_some());
+        let room = self.bodies_allowed().saturating_sub(self.bodies_waiting() + reading);
+        for id in self.queued(Stage::Faded).into_iter().take(room) {
             if let Some(batch) = self.window.get_mut(id) {
                 batch.stage = Stage::Fetching;
-                self.actions.push_back(Action::Encode { batch: id, range: batch.range });
+                let (range, plain) = (batch.range, batch.plain);
+                self.actions.push_back(Action::Encode { batch: id, range, plain });
             }
         }
     }
@@ -341,11 +452,32 @@ impl Delivery {
         }
     }
 
+    /// Whether the window takes another batch. While an event at its front is refused, it waits for
+    /// proof that others are taken: those may have to be read first. While the last process's
+    /// channels are asked, its batches must not keep new ones waiting: what that process was told
+    /// and did not write down, nobody is told again, and the front waits to the end of the recall.
+    fn has_room(&self) -> bool {
+        let window = self.config.window.get();
+        let refused = self.queue.first().is_some_and(|(refused, _, _)| *refused > 0);
+        if self.waiting.is_empty() && !refused && self.recall_until.is_none() {
+            return self.window.len() < window;
+        }
+        self.window.len() < window.saturating_mul(GROWTH + 2)
+            && self.unsettled_and_not_waiting() < window
+    }
+
+    /// Whether there may be one more body. Bodies of what was refused must not keep out the one
+    /// that is taken, and that proves something.
+    fn has_room_for_a_body(&self) -> bool {
+        let refused = self.queue.first().is_some_and(|(refused, _, _)| *refused > 0);
+        self.bodies_waiting() < self.bodies_allowed() + usize::from(refused)
+    }
+
     fn may_read(&self) -> bool {
-        !self.reading
+        self.reading.is_none()
             && !self.stopping
-            && self.window.len() < self.config.window.get()
-            && self.bodies_waiting() < self.bodies_allowed()
+            && self.has_room()
+            && self.has_room_for_a_body()
             && self.tail.end > self.read.offset
     }
 
@@ -364,8 +496,8 @@ impl Delivery {
         });
         let old = self.waiting_since.is_some_and(|since| now >= since + limits.linger);
         if full || old {
-            self.reading = true;
-            let batch = self.window.next_id();
+            let batch = self.window.allocate();
+            self.reading = Some(batch);
             self.actions.push_back(Action::Read { batch, from: self.read });
         }
     }

@@ -9,25 +9,32 @@
 //! ```text
 //!            Read                 Send             2xx + ackId               true
 //!   log ─────────────▶ Ready ───────────▶ Posting ────────────▶ Unacked ─────────────▶ Settled
-//!                        ▲                   │                     │                      │
-//!                        │   not accepted    │                     │ no acknowledgement,  │ the settled
-//!                        ├───────────────────┘                     │ or the channel is    │ prefix moves
-//!                        │                                         ▼ in doubt             ▼ the checkpoint
-//!                     Fetching ◀───────── Encode ◀────────────── Faded
+//!                        ▲                 │ │                     │                      │
+//!                        │   not accepted  │ │                     │ no acknowledgement,  │ the settled
+//!                        ├─────────────────┘ │ an event            │ or the channel is    │ prefix moves
+//!                        │                   ▼ is refused          ▼ in doubt             ▼ the checkpoint
+//!                     Fetching ◀── Faded ◀── Splitting            Faded
 //! ```
+//!
+//! A batch of which an event is refused is cut in pieces that take its place; one event that is
+//! refused for its own sake ends among the dead letters (`refuse.rs`). The checkpoint also carries
+//! what became of the batches beyond it, so that a restart sends little twice (`restore.rs`).
 //!
 //! Invariants, each held by a property test:
 //!
 //! 1. The checkpoint is the end of the settled prefix and nothing else (P2). It never goes back.
 //! 2. Only an ackId answered `true` on its own channel settles a batch (or the 2xx, where
-//!    acknowledgement is off; or a batch without events). What the log has given up is settled as
-//!    dropped, and counted so.
+//!    acknowledgement is off; or a batch without events); a refused event only its durable dead
+//!    letter. What the log has given up is settled as dropped, and counted so.
 //! 3. A channel is used against one endpoint with one POST in flight, and takes no further POST
 //!    after the first doubt about it. ackIds on it only rise; if one does not, everything
 //!    outstanding on the channel is sent again on a fresh one (I5).
 //! 4. No two polls of one channel overlap: a poll consumes what it reads.
-//! 5. At most `window` batches are unsettled, and at most two bodies a lane are in memory (I7).
+//! 5. At most `window` batches are unsettled, a small multiple of that while events are refused or
+//!    old channels are asked, and at most two bodies a lane, and two more, are in memory (I7).
 //! 6. What is not understood is never a delivery: it holds the endpoint.
+//! 7. An event is dead-lettered only when it was refused alone, by a collector that has taken
+//!    others since it was refused first.
 
 mod chance;
 mod channel;
@@ -35,9 +42,14 @@ mod config;
 mod endpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod lanes;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+#[cfg(any(test, fuzzing))]
+mod model;
+mod refuse;
+mod restore;
 mod settle;
 #[cfg(test)]
 mod simulation;
@@ -49,6 +61,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::hec::Reason;
 use crate::record::Checkpoint;
 use crate::types::{AckId, BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros};
 
@@ -88,7 +101,27 @@ pub enum Event {
     /// [`Action::Read`] is done.
     Read(ReadBatch),
     /// [`Action::Encode`] is done: the body is in the sink's hands again.
-    Encoded(BatchId),
+    Encoded {
+        /// Which batch it is for.
+        batch: BatchId,
+        /// Events in the body.
+        events: u64,
+        /// Messages in the range that make no event.
+        filtered: u64,
+    },
+    /// [`Action::Split`] is done.
+    Split {
+        /// Which batch.
+        batch: BatchId,
+        /// Where it was to be cut.
+        cut: Cut,
+        /// The pieces.
+        parts: Parts,
+    },
+    /// [`Action::DeadLetter`] is done: the letter is durable.
+    DeadLettered(BatchId),
+    /// [`Action::DeadLetter`] was not done: there is no room.
+    DeadLettersFull(BatchId),
     /// A POST ended.
     Posted {
         /// The lane it was on.
@@ -150,6 +183,39 @@ pub struct ReadBatch {
     pub caught_up: Option<Tail>,
 }
 
+/// Where a batch is to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Around the event of this index, from 0: before it, itself, behind it.
+    Event(u64),
+    /// In two pieces with about as many events each.
+    Half,
+}
+
+/// The pieces of a batch. In the order of the log, without a gap between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Before the event, or the first half. None when it would have no message.
+    pub before: Option<Part>,
+    /// The message of the event; none for halves.
+    pub bad: Option<Part>,
+    /// Behind the event, or the second half. None when it would have no message.
+    pub after: Option<Part>,
+}
+
+/// A piece of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which messages.
+    pub range: PositionRange,
+    /// How many they are.
+    pub messages: u64,
+    /// How many of them make no event.
+    pub filtered: u64,
+    /// How many events they make.
+    pub events: u64,
+}
+
 /// How a POST ended, as far as delivery is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostOutcome {
@@ -175,8 +241,33 @@ pub enum PostOutcome {
         /// `Retry-After`.
         after: Option<Duration>,
     },
-    /// An operator has to mend something, or the answer is not understood.
+    /// Not found: an indexer in detention says so, and so does a wrong URL. Certainly not
+    /// accepted.
+    Missing {
+        /// `Retry-After`.
+        after: Option<Duration>,
+        /// Why the endpoint is held, if it turns out to be the URL.
+        reason: HoldReason,
+    },
+    /// One event was refused; those before it were taken.
+    Refused {
+        /// Its index, from 0. None when the answer does not say: it is not known then what was
+        /// taken.
+        bad: Option<u64>,
+        /// The ackId in the answer: it is for the events before the refused one.
+        ack: Option<AckId>,
+        /// What was answered.
+        reason: Reason,
+    },
+    /// The body was too large. Certainly not accepted.
+    TooLarge {
+        /// What was answered.
+        reason: Reason,
+    },
+    /// An operator has to mend something.
     Fault(HoldReason),
+    /// The answer is not understood. May have been accepted.
+    Strange(HoldReason),
 }
 
 /// How a poll ended.
@@ -234,6 +325,28 @@ pub enum Action {
         batch: BatchId,
         /// What to read.
         range: PositionRange,
+        /// Not to be compressed.
+        plain: bool,
+    },
+    /// Look up where a batch is to be cut. Its body is not needed.
+    Split {
+        /// Which.
+        batch: BatchId,
+        /// Its messages.
+        range: PositionRange,
+        /// Where.
+        cut: Cut,
+    },
+    /// Make a dead letter of the only event in `range`, durable.
+    DeadLetter {
+        /// The batch it is.
+        batch: BatchId,
+        /// Its messages.
+        range: PositionRange,
+        /// Who refused it.
+        endpoint: EndpointId,
+        /// What was answered.
+        reason: Reason,
     },
     /// POST the batch's body.
     Send {
@@ -284,6 +397,8 @@ pub enum Note {
         /// Time from its 2xx to the acknowledgement.
         after: Duration,
     },
+    /// An event was dead-lettered.
+    DeadLettered,
     /// A batch will be sent again.
     Resend {
         /// Which.
@@ -304,6 +419,10 @@ pub enum ResendReason {
     AckTimeout,
     /// An ackId on its channel did not rise: the collector has forgotten the channel.
     ChannelForgotten,
+    /// It is a piece of a batch that was refused.
+    Refused,
+    /// The last process sent it, and no acknowledgement was heard since.
+    Restart,
 }
 
 impl ResendReason {
@@ -315,6 +434,8 @@ impl ResendReason {
             Self::Doubt => "doubt",
             Self::AckTimeout => "ack_timeout",
             Self::ChannelForgotten => "channel_forgotten",
+            Self::Refused => "refused",
+            Self::Restart => "restart",
         }
     }
 }

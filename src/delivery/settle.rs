@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::types::{AckId, BatchId, ChannelId};
 
 use super::channel::Channel;
+use super::endpoint::Endpoint;
 use super::machine::Posting;
-use super::window::Stage;
+use super::window::{Settled, Stage};
 use super::{
     Acknowledgement, Action, Delivery, EndpointId, HoldReason, LaneId, Note, PollOutcome,
     PostOutcome, ResendReason,
@@ -20,20 +21,67 @@ const NO_ACK_ID: &str = "the collector accepts events but gives no ackId, so it 
 impl Delivery {
     pub(super) fn on_posted(&mut self, now: Duration, id: LaneId, outcome: PostOutcome) {
         let Some(lane) = self.lanes.get_mut(id.get()) else { return };
-        let Some(Posting { batch, channel }) = lane.posting.take() else { return };
+        let Some(posting) = lane.posting.take() else { return };
+        let Posting { batch, channel, since, .. } = posting;
+        let took = now.saturating_sub(since);
         let endpoint = lane.endpoint;
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.posting = false;
         }
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.get()) {
-            endpoint.posting = endpoint.posting.saturating_sub(1);
+            let busy = endpoint.posting;
+            endpoint.posting = busy.saturating_sub(1);
+            match &outcome {
+                PostOutcome::Accepted { pressed: false, .. } => {
+                    endpoint.lanes.worked(now, took, busy);
+                }
+                PostOutcome::Accepted { pressed: true, .. } | PostOutcome::Busy { .. } => {
+                    endpoint.lanes.pressed(now, took);
+                }
+                PostOutcome::Unreachable { .. }
+                | PostOutcome::Missing { .. }
+                | PostOutcome::Doubt { .. }
+                | PostOutcome::Fault(_)
+                | PostOutcome::Strange(_)
+                | PostOutcome::Refused { .. }
+                | PostOutcome::TooLarge { .. } => {}
+            }
         }
         match outcome {
             PostOutcome::Accepted { ack, pressed } => {
-                self.on_accepted(now, endpoint, channel, batch, ack);
+                self.on_accepted(now, endpoint, posting, ack);
                 if pressed && let Some(endpoint) = self.endpoints.get_mut(endpoint.get()) {
                     endpoint.pressed(now, &self.config.retry);
                 }
+                // Perhaps it is the acknowledgements that nobody has asked for.
+                if pressed && let Some(channel) = self.channels.get_mut(&channel) {
+                    channel.hurry(now);
+                }
+                self.rotate(now, channel);
+            }
+            PostOutcome::Refused { bad, ack, reason } => {
+                self.on_refused(now, endpoint, posting, bad, ack, reason);
+            }
+            PostOutcome::TooLarge { reason } => {
+                self.on_too_large(now, endpoint, posting, reason);
+            }
+            PostOutcome::Missing { after, reason } => {
+                self.retire(channel);
+                if self.nobody_is_there(endpoint) {
+                    self.hold(now, endpoint, reason);
+                } else {
+                    self.rest(now, endpoint, after);
+                }
+                self.requeue(batch, Stage::Ready, ResendReason::NotAccepted);
+            }
+            PostOutcome::Strange(reason) => {
+                self.doubt(channel);
+                if self.endpoints.get_mut(endpoint.get()).is_some_and(Endpoint::strange) {
+                    self.hold(now, endpoint, reason);
+                } else {
+                    self.rest(now, endpoint, None);
+                }
+                self.requeue(batch, Stage::Ready, ResendReason::Doubt);
             }
             PostOutcome::Busy { after } => {
                 self.rest(now, endpoint, after);
@@ -62,13 +110,13 @@ impl Delivery {
         &mut self,
         now: Duration,
         endpoint: EndpointId,
-        channel: ChannelId,
-        batch: BatchId,
+        posting: Posting,
         ack: Option<AckId>,
     ) {
+        let Posting { batch, channel, mark, .. } = posting;
         let ack = match (self.config.acknowledgement, ack) {
             (Acknowledgement::Off, _) => {
-                self.worked(endpoint);
+                self.took(endpoint, mark);
                 self.actions.push_back(Action::Release(batch));
                 self.settled(batch);
                 return;
@@ -81,7 +129,7 @@ impl Delivery {
             }
             (Acknowledgement::Required, Some(ack)) => ack,
         };
-        self.worked(endpoint);
+        self.took(endpoint, mark);
         let entry = self.channels.get_mut(&channel);
         if !entry.is_some_and(|entry| entry.accepted(now, ack, batch)) {
             // Splunk counts ackIds per channel, upward. One that does not rise comes from a
@@ -93,6 +141,7 @@ impl Delivery {
         }
         if let Some(batch) = self.window.get_mut(batch) {
             batch.stage = Stage::Unacked { channel, ack, since: now };
+            self.changed = true;
         } else if let Some(entry) = self.channels.get_mut(&channel) {
             // The log has dropped it meanwhile: there is nothing to ask about.
             entry.outstanding.remove(&ack);
@@ -124,8 +173,12 @@ impl Delivery {
             PollOutcome::Fault(reason) => {
                 let hurry = false;
                 channel.answered(now, false, hurry, &mut self.chance);
+                // About the last process's channels: the token may have changed since.
+                let inherited = channel.inherited;
                 self.retire(id);
-                self.hold(now, endpoint, reason);
+                if !inherited {
+                    self.hold(now, endpoint, reason);
+                }
             }
         }
         self.drop_if_done(id);
@@ -145,7 +198,25 @@ impl Delivery {
     }
 
     fn settled(&mut self, batch: BatchId) {
-        self.window.settle(batch);
+        self.changed = true;
+        self.window.settle(batch, Settled::Acknowledged);
+    }
+
+    /// Whether no endpoint has ever been anything but "not found": that is a wrong URL, and not
+    /// an indexer in detention.
+    fn nobody_is_there(&mut self, id: EndpointId) -> bool {
+        if let Some(endpoint) = self.endpoints.get_mut(id.get()) {
+            endpoint.missing = true;
+        }
+        self.endpoints.iter().all(|endpoint| endpoint.missing && endpoint.took_at == 0)
+    }
+
+    /// Gives up a channel that has been used for long enough: it is drained, and another takes
+    /// its place.
+    fn rotate(&mut self, now: Duration, id: ChannelId) {
+        if self.channels.get_mut(&id).is_some_and(|channel| channel.is_old(now)) {
+            self.retire(id);
+        }
     }
 
     /// Sends a batch again if it has waited for its acknowledgement for longer than `limit`, and
@@ -173,9 +244,15 @@ impl Delivery {
     pub(super) fn lost_at(&self) -> Option<Duration> {
         let since = |stage| match stage {
             Stage::Unacked { since, .. } => Some(since),
-            Stage::Ready | Stage::Faded | Stage::Fetching | Stage::Posting(_) | Stage::Settled => {
-                None
-            }
+            Stage::Ready
+            | Stage::Faded
+            | Stage::Fetching
+            | Stage::Posting(_)
+            | Stage::Splitting { .. }
+            | Stage::Suspect { .. }
+            | Stage::Burying
+            | Stage::Unburied { .. }
+            | Stage::Settled(_) => None,
         };
         let oldest = self.window.iter().filter_map(|(_, batch)| since(batch.stage)).min()?;
         Some(oldest + self.lost_after())
@@ -196,30 +273,35 @@ impl Delivery {
         }
     }
 
-    fn worked(&mut self, id: EndpointId) {
-        if self.endpoints.get_mut(id.get()).is_some_and(super::endpoint::Endpoint::worked) {
+    pub(super) fn worked(&mut self, id: EndpointId) {
+        if self.endpoints.get_mut(id.get()).is_some_and(Endpoint::worked) {
             self.actions.push_back(Action::Note(Note::Resumed { endpoint: id }));
         }
     }
 
-    fn rest(&mut self, now: Duration, id: EndpointId, after: Option<Duration>) {
+    pub(super) fn rest(&mut self, now: Duration, id: EndpointId, after: Option<Duration>) {
         if let Some(endpoint) = self.endpoints.get_mut(id.get()) {
             endpoint.failed(now, after, &self.config.retry, &mut self.chance);
         }
     }
 
-    fn hold(&mut self, now: Duration, id: EndpointId, reason: HoldReason) {
+    pub(super) fn hold(&mut self, now: Duration, id: EndpointId, reason: HoldReason) {
         let Some(endpoint) = self.endpoints.get_mut(id.get()) else { return };
         if endpoint.hold(now, reason.clone(), &self.config.retry, &mut self.chance) {
             self.actions.push_back(Action::Note(Note::Held { endpoint: id, reason }));
         }
     }
 
-    fn requeue(&mut self, id: BatchId, stage: Stage, reason: ResendReason) {
+    /// Puts a batch back among those to be sent. After a stop it is left to the next start.
+    pub(super) fn requeue(&mut self, id: BatchId, stage: Stage, reason: ResendReason) {
         let Some(batch) = self.window.get_mut(id) else { return };
-        batch.stage = stage;
-        batch.resend = true;
-        self.queue.insert(id);
+        if self.stopping {
+            batch.stage = Stage::Faded;
+            self.actions.push_back(Action::Release(id));
+        } else {
+            batch.stage = stage;
+            self.enqueue(id);
+        }
         self.actions.push_back(Action::Note(Note::Resend { batch: id, reason }));
     }
 
@@ -236,7 +318,7 @@ impl Delivery {
     }
 
     /// Takes a channel out of use on which a POST ended in doubt. See the rules in `channel.rs`.
-    fn doubt(&mut self, id: ChannelId) {
+    pub(super) fn doubt(&mut self, id: ChannelId) {
         if let Some(batch) = self.channels.get_mut(&id).and_then(Channel::doubt_first) {
             self.requeue(batch, Stage::Faded, ResendReason::Doubt);
         }
@@ -244,7 +326,7 @@ impl Delivery {
     }
 
     /// Forgets a channel whose ids cannot be trusted; everything outstanding on it is sent again.
-    fn forget(&mut self, id: ChannelId) {
+    pub(super) fn forget(&mut self, id: ChannelId) {
         self.retire(id);
         let channel = self.channels.remove(&id);
         for batch in channel.into_iter().flat_map(|channel| channel.outstanding.into_values()) {

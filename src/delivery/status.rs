@@ -32,6 +32,10 @@ pub struct Status {
     pub batches_posting: usize,
     /// Batches accepted and not yet acknowledged.
     pub batches_unacknowledged: usize,
+    /// Events that were refused, and wait for proof that it is their fault.
+    pub suspects: usize,
+    /// Refused events that wait for room among the dead letters.
+    pub unburied: usize,
     /// The endpoints, in the order of configuration.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -43,6 +47,8 @@ pub struct EndpointStatus {
     pub state: EndpointState,
     /// POSTs on their way to it.
     pub posting: usize,
+    /// POSTs that may be.
+    pub lanes: usize,
 }
 
 /// Whether an endpoint takes batches.
@@ -89,6 +95,7 @@ impl Delivery {
         };
         let endpoints = self.endpoints.iter().map(|endpoint| EndpointStatus {
             posting: endpoint.posting,
+            lanes: endpoint.lanes.get(),
             state: match &endpoint.health {
                 Health::Up => EndpointState::Up,
                 Health::Resting { until } => EndpointState::Resting { until: *until },
@@ -101,13 +108,15 @@ impl Delivery {
             position: self.window.settled(),
             read: self.read_position(),
             totals: self.window.totals(),
-            origin_messages: self.checkpoint().origin_messages,
+            origin_messages: self.origin_messages(),
             messages_read: self.messages_read,
             messages_unsettled: self.window.iter().map(|(_, batch)| batch.messages).sum(),
             oldest_unsettled: self.window.iter().next().map(|(_, batch)| batch.received),
             batches_unsettled: self.window.len(),
             batches_posting: count(|stage| matches!(stage, Stage::Posting(_))),
             batches_unacknowledged: count(|stage| matches!(stage, Stage::Unacked { .. })),
+            suspects: count(|stage| matches!(stage, Stage::Suspect { .. })),
+            unburied: count(|stage| matches!(stage, Stage::Unburied { .. })),
             endpoints: endpoints.collect(),
         }
     }

@@ -1,9 +1,12 @@
 //! What the log has given up: dropped for want of space, or damaged. It is settled as dropped, so
 //! that the books go on to balance (I8), and the cursor is never left behind in what is not there.
+//!
+//! A batch that is cut keeps its stage: what is on its way for it is about its old range. An answer
+//! that counts its events does not fit any more then, and it is made and sent again.
 
 use crate::types::{BatchId, Position, PositionRange, UnixMicros};
 
-use super::window::{Batch, Stage};
+use super::window::{Batch, Settled, Stage};
 use super::{Action, Delivery};
 
 impl Delivery {
@@ -18,11 +21,13 @@ impl Delivery {
             return;
         }
         let gone = self.window.trim(to, messages_before.saturating_sub(self.origin_messages));
-        for id in &gone {
-            self.queue.remove(id);
-            // An acknowledgement that still comes finds nothing to settle.
-            self.actions.push_back(Action::Release(*id));
+        // An acknowledgement that still comes finds nothing to settle.
+        self.actions.extend(gone.iter().copied().map(Action::Release));
+        // What is cut has another place among those that wait, what is gone has none.
+        for (_, _, id) in std::mem::take(&mut self.queue) {
+            self.enqueue(id);
         }
+        self.waiting.retain(|id| self.window.get(*id).is_some());
         let channels: Vec<_> = self.channels.keys().copied().collect();
         for id in channels {
             if let Some(channel) = self.channels.get_mut(&id) {
@@ -32,29 +37,35 @@ impl Delivery {
         }
         if self.read < to {
             // A read that is on its way began before this, and is thrown away when it comes.
-            self.read = to;
-            self.messages_read = messages_before;
+            self.read_to(to, messages_before);
         }
     }
 
     pub(super) fn on_lost(&mut self, batch: BatchId, range: PositionRange, messages_end: u64) {
-        self.reading = false;
-        let id = self.window.next_id();
-        let usable = !self.stopping && batch == id && range.start == self.read;
+        let wanted = self.reading == Some(batch);
+        if wanted {
+            self.reading = None;
+        }
+        let usable = wanted && !self.stopping && range.start == self.read;
         if !usable || range.is_empty() {
             return;
         }
         let messages = messages_end.saturating_sub(self.messages_read);
-        self.read = range.end;
-        self.messages_read = messages_end;
-        self.window.push(Batch {
-            range,
-            messages,
-            filtered: 0,
-            dropped: messages,
-            received: UnixMicros::default(),
-            stage: Stage::Settled,
-            resend: false,
-        });
+        self.read_to(range.end, messages_end);
+        self.window.insert(
+            batch,
+            Batch {
+                range,
+                messages,
+                filtered: 0,
+                events: 0,
+                received: UnixMicros::default(),
+                stage: Stage::Settled(Settled::Dropped),
+                refused: 0,
+                plain: false,
+                suspect: None,
+                refusal: None,
+            },
+        );
     }
 }

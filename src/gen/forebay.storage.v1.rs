@@ -90,7 +90,7 @@ pub struct FrameKey {
     pub offset: u64,
 }
 /// Where a destination goes on after a restart. Key: the destination's name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Checkpoint {
     /// The first message that is not settled.
     #[prost(uint64, tag = "1")]
@@ -105,6 +105,45 @@ pub struct Checkpoint {
     /// Messages in the log before the position at which this destination began.
     #[prost(uint64, tag = "5")]
     pub origin_messages: u64,
+    /// What is known about the messages from the position on: contiguous, the first one begins
+    /// there. If it does not, it is of another position and says nothing.
+    #[prost(message, repeated, tag = "6")]
+    pub window: ::prost::alloc::vec::Vec<Ahead>,
+    /// The collectors' URLs that Ahead.endpoint counts through.
+    #[prost(string, repeated, tag = "7")]
+    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A stretch of messages that was sent, or lies before one that was.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ahead {
+    #[prost(uint64, tag = "1")]
+    pub start_offset: u64,
+    #[prost(uint32, tag = "2")]
+    pub start_index: u32,
+    #[prost(uint64, tag = "3")]
+    pub end_offset: u64,
+    #[prost(uint32, tag = "4")]
+    pub end_index: u32,
+    #[prost(uint64, tag = "5")]
+    pub messages: u64,
+    /// Messages that make no event.
+    #[prost(uint64, tag = "6")]
+    pub filtered: u64,
+    #[prost(uint64, tag = "7")]
+    pub events: u64,
+    /// When its first frame arrived.
+    #[prost(int64, tag = "8")]
+    pub received_us: i64,
+    #[prost(enumeration = "Fate", tag = "9")]
+    pub fate: i32,
+    /// With FATE_IN_FLIGHT: where the acknowledgement can be asked for, and on which channel.
+    #[prost(uint32, tag = "10")]
+    pub endpoint: u32,
+    /// The channel's GUID, 16 bytes.
+    #[prost(bytes = "vec", tag = "11")]
+    pub channel: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "12")]
+    pub ack_id: u64,
 }
 /// How messages left the books of a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -119,6 +158,72 @@ pub struct Totals {
     pub skipped: u64,
     #[prost(uint64, tag = "5")]
     pub dropped: u64,
+}
+/// A message that a destination's collectors refuse. Key: the destination's name, a zero byte, the
+/// message's offset (8 bytes big-endian) and index (4 bytes big-endian).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeadLetter {
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// The answer that refused it: the collector's code, the HTTP status, the text, and whose answer
+    /// it was, a URL without credentials.
+    #[prost(uint32, optional, tag = "2")]
+    pub code: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "3")]
+    pub status: u32,
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub endpoint: ::prost::alloc::string::String,
+    #[prost(int64, tag = "6")]
+    pub refused_us: i64,
+    /// The message, as it came.
+    #[prost(bytes = "vec", tag = "7")]
+    pub message: ::prost::alloc::vec::Vec<u8>,
+    /// How it was found in its frame.
+    #[prost(enumeration = "Framing", tag = "8")]
+    pub framing: i32,
+    /// What the frame told about it: enough to make the same event again when the frame is gone.
+    #[prost(string, optional, tag = "9")]
+    pub drain_token: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "10")]
+    pub frame_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "11")]
+    pub messages_claimed: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "12")]
+    pub messages: u32,
+    #[prost(string, tag = "13")]
+    pub query: ::prost::alloc::string::String,
+    #[prost(enumeration = "Profile", tag = "14")]
+    pub profile: i32,
+    #[prost(int64, tag = "15")]
+    pub received_us: i64,
+    /// How often it was refused: once, and once more for each time it was sent again.
+    #[prost(uint32, tag = "16")]
+    pub refusals: u32,
+    /// When an operator asked for it to be sent again; 0 when nobody has.
+    #[prost(int64, tag = "17")]
+    pub redrive_us: i64,
+}
+/// What became of a destination's dead letters. Key in `meta`: "letters/" and the name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LetterTotals {
+    /// Written, each once.
+    #[prost(uint64, tag = "1")]
+    pub written: u64,
+    /// Sent again and acknowledged.
+    #[prost(uint64, tag = "2")]
+    pub redriven: u64,
+    /// Removed by an operator.
+    #[prost(uint64, tag = "3")]
+    pub purged: u64,
+    /// Removed by age.
+    #[prost(uint64, tag = "4")]
+    pub expired: u64,
+    /// Removed at a start: the destination's checkpoint had not passed the message, which is sent
+    /// again.
+    #[prost(uint64, tag = "5")]
+    pub withdrawn: u64,
 }
 /// A stretch of the log that some destinations never get. In the family of the store's facts;
 /// key: "gap/", then the first offset, 8 bytes big-endian.
@@ -202,6 +307,80 @@ impl Profile {
             "PROFILE_LOGPLEX" => Some(Self::Logplex),
             "PROFILE_SHUTTLE" => Some(Self::Shuttle),
             "PROFILE_OTHER" => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+/// What became of a stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Fate {
+    /// To be sent, or sent again.
+    Unspecified = 0,
+    /// A collector took it and has not acknowledged it yet.
+    InFlight = 1,
+    Acknowledged = 2,
+    DeadLettered = 3,
+    /// One event, refused for its own sake, and not yet in the dead letters. To be sent again, alone;
+    /// who does not know this value takes it for FATE_UNSPECIFIED, which is safe.
+    Refused = 4,
+    /// The log has given it up. Who does not know this value reads it anew, and finds that out.
+    Dropped = 5,
+}
+impl Fate {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FATE_UNSPECIFIED",
+            Self::InFlight => "FATE_IN_FLIGHT",
+            Self::Acknowledged => "FATE_ACKNOWLEDGED",
+            Self::DeadLettered => "FATE_DEAD_LETTERED",
+            Self::Refused => "FATE_REFUSED",
+            Self::Dropped => "FATE_DROPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "FATE_IN_FLIGHT" => Some(Self::InFlight),
+            "FATE_ACKNOWLEDGED" => Some(Self::Acknowledged),
+            "FATE_DEAD_LETTERED" => Some(Self::DeadLettered),
+            "FATE_REFUSED" => Some(Self::Refused),
+            "FATE_DROPPED" => Some(Self::Dropped),
+            _ => None,
+        }
+    }
+}
+/// How a message was found in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Framing {
+    Unspecified = 0,
+    Truncated = 1,
+    BadLength = 2,
+}
+impl Framing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FRAMING_UNSPECIFIED",
+            Self::Truncated => "FRAMING_TRUNCATED",
+            Self::BadLength => "FRAMING_BAD_LENGTH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FRAMING_UNSPECIFIED" => Some(Self::Unspecified),
+            "FRAMING_TRUNCATED" => Some(Self::Truncated),
+            "FRAMING_BAD_LENGTH" => Some(Self::BadLength),
             _ => None,
         }
     }

@@ -41,9 +41,21 @@ pub struct Config {
     pub delivery: delivery::Config,
     /// How messages become events.
     pub mapping: MappingConfig,
+    /// What may be kept of refused messages.
+    pub dead_letters: DeadLetters,
     /// The most bytes a message may have in an event; longer ones are cut and flagged
     /// `truncated=1`. Splunk refuses events over `maxEventSize`, 5 MB by default.
     pub max_event: ByteSize,
+}
+
+/// What may be kept of messages that the collectors refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// The most bytes (`destination.dead_letters.max_size`). When they are full the destination
+    /// waits; nothing is dropped.
+    pub max_size: ByteSize,
+    /// How old one may become before it is removed (`destination.dead_letters.max_age`).
+    pub max_age: Duration,
 }
 
 impl Config {

@@ -16,18 +16,28 @@ pub(super) fn post(verdict: Verdict) -> PostOutcome {
             PostOutcome::Unreachable { after: retry_after }
         }
         Verdict::Busy { retry_after, .. } => PostOutcome::Busy { after: retry_after },
-        Verdict::Doubt { retry_after, .. } => PostOutcome::Doubt { after: retry_after },
-        Verdict::Endpoint { retry_after, .. } => PostOutcome::Unreachable { after: retry_after },
-        Verdict::Fault { reason } => hold(&format!("the collector refuses: {reason}")),
-        Verdict::Partial { bad, reason, .. } => {
-            let which = bad.map_or_else(String::new, |bad| format!(" (event {bad} of the batch)"));
-            hold(&format!("the collector refuses an event{which}: {reason}"))
+        // Code 11: our GUIDs are valid, but if a fresh one is no better, it is somebody's fault.
+        Verdict::Doubt { reason, .. } if reason.code == Some(11) => {
+            strange(&format!("the collector refuses every channel: {reason}"))
         }
-        Verdict::TooLarge { reason } => hold(&format!(
-            "the collector takes no body of this size, lower destination.batch.max_bytes: {reason}"
-        )),
-        Verdict::Unknown { reason } => hold(&format!("the answer is no collector's: {reason}")),
+        Verdict::Doubt { retry_after, .. } => PostOutcome::Doubt { after: retry_after },
+        Verdict::Endpoint { retry_after, reason } => PostOutcome::Missing {
+            after: retry_after,
+            reason: HoldReason::new(&format!(
+                "no endpoint has ever been anything but not found, the URL is wrong: {reason}"
+            )),
+        },
+        Verdict::Fault { reason } => hold(&format!("the collector refuses: {reason}")),
+        Verdict::Partial { bad, ack_id, reason, .. } => {
+            PostOutcome::Refused { bad, ack: ack_id, reason }
+        }
+        Verdict::TooLarge { reason } => PostOutcome::TooLarge { reason },
+        Verdict::Unknown { reason } => strange(&format!("the answer is no collector's: {reason}")),
     }
+}
+
+fn strange(sentence: &str) -> PostOutcome {
+    PostOutcome::Strange(HoldReason::new(sentence))
 }
 
 fn hold(sentence: &str) -> PostOutcome {
@@ -56,6 +66,127 @@ mod tests {
         post(Verdict::of(status, body.as_bytes(), None, UnixMicros::default()))
     }
 
+    /// What an outcome is, without what it carries.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Kind {
+        Accepted,
+        AcceptedPressed,
+        Busy,
+        Unreachable,
+        Missing,
+        Doubt,
+        Refused(Option<u64>),
+        TooLarge,
+        Held,
+        Strange,
+    }
+
+    fn kind(outcome: &PostOutcome) -> Kind {
+        match outcome {
+            PostOutcome::Accepted { pressed: false, .. } => Kind::Accepted,
+            PostOutcome::Accepted { pressed: true, .. } => Kind::AcceptedPressed,
+            PostOutcome::Busy { .. } => Kind::Busy,
+            PostOutcome::Unreachable { .. } => Kind::Unreachable,
+            PostOutcome::Missing { .. } => Kind::Missing,
+            PostOutcome::Doubt { .. } => Kind::Doubt,
+            PostOutcome::Refused { bad, .. } => Kind::Refused(*bad),
+            PostOutcome::TooLarge { .. } => Kind::TooLarge,
+            PostOutcome::Fault(_) => Kind::Held,
+            PostOutcome::Strange(_) => Kind::Strange,
+        }
+    }
+
+    /// One row for every code Splunk documents and every status that means something, with what
+    /// delivery does about it. What the machine makes of each kind is tested in `delivery`.
+    #[test]
+    fn every_answer_has_its_consequence() {
+        use Kind::*;
+        let number = r#","invalid-event-number":2"#;
+        for (status, code, more, expected) in [
+            (200, Some(0), r#","ackId":3"#, Accepted),
+            (200, Some(0), "", Accepted),
+            (403, Some(1), "", Held),
+            (401, Some(2), "", Held),
+            (401, Some(3), "", Held),
+            (403, Some(4), "", Held),
+            (400, Some(5), "", Refused(None)),
+            (400, Some(6), number, Refused(Some(2))),
+            // A body that does not decode: bad gzip.
+            (400, Some(6), "", Refused(None)),
+            // Splunk counts one too many here.
+            (400, Some(7), number, Refused(Some(1))),
+            (500, Some(8), "", Doubt),
+            (503, Some(9), "", Busy),
+            (400, Some(10), "", Held),
+            (400, Some(11), "", Strange),
+            (400, Some(12), number, Refused(Some(2))),
+            (400, Some(13), number, Refused(Some(2))),
+            (400, Some(14), "", Held),
+            (400, Some(15), number, Refused(Some(2))),
+            (400, Some(16), "", Held),
+            (200, Some(17), "", Strange),
+            (503, Some(18), "", Busy),
+            (503, Some(19), "", Busy),
+            (503, Some(20), "", Busy),
+            (400, Some(21), "", Held),
+            (400, Some(22), "", Held),
+            // "Shutting down": the channel goes with the process.
+            (503, Some(23), "", Doubt),
+            (200, Some(24), r#","ackId":3"#, AcceptedPressed),
+            (200, Some(25), r#","ackId":3"#, AcceptedPressed),
+            (429, Some(26), "", Busy),
+            // The channel is full, another is not: it is retired.
+            (429, Some(27), "", Unreachable),
+            (400, Some(28), "", Held),
+            (404, Some(404), "", Missing),
+            (405, Some(404), "", Held),
+            (200, None, "", Strange),
+            (204, None, "", Strange),
+            (301, None, "", Held),
+            (302, None, "", Held),
+            (307, None, "", Held),
+            (308, None, "", Held),
+            (400, None, "", Strange),
+            (401, None, "", Held),
+            (403, None, "", Held),
+            (404, None, "", Missing),
+            (405, None, "", Held),
+            (407, None, "", Held),
+            (408, None, "", Doubt),
+            (413, None, "", TooLarge),
+            (415, None, "", Held),
+            (418, None, "", Strange),
+            (429, None, "", Busy),
+            (500, None, "", Doubt),
+            (502, None, "", Doubt),
+            (503, None, "", Busy),
+            (504, None, "", Doubt),
+        ] {
+            let body = match code {
+                Some(code) => format!(r#"{{"text":"?","code":{code}{more}}}"#),
+                None => "<html><h1>Gateway</h1></html>".to_owned(),
+            };
+            assert_eq!(kind(&judged(status, &body)), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_ack_id_and_its_words() {
+        let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":2,"ackId":7}"#;
+        let PostOutcome::Refused { bad, ack, reason } = judged(400, body) else { panic!("{body}") };
+        assert_eq!((bad, ack), (Some(2), Some(AckId::new(7))));
+        assert_eq!(reason.to_string(), "HTTP 400, code 6: Invalid data format");
+    }
+
+    #[test]
+    fn retry_after_reaches_delivery_as_seconds_and_as_a_date() {
+        let after = Some(std::time::Duration::from_secs(7));
+        for header in ["7", "Thu, 01 Jan 1970 00:00:07 GMT"] {
+            let verdict = Verdict::of(503, b"", Some(header), UnixMicros::default());
+            assert_eq!(post(verdict), PostOutcome::Busy { after }, "{header}");
+        }
+    }
+
     #[test]
     fn only_a_collectors_2xx_is_accepted() {
         let accepted = |ack, pressed| PostOutcome::Accepted { ack, pressed };
@@ -72,21 +203,8 @@ mod tests {
             (413, ""),
             (418, "teapot"),
         ] {
-            assert!(matches!(judged(status, body), PostOutcome::Fault(_)), "{status} {body}");
+            let outcome = judged(status, body);
+            assert!(!matches!(outcome, PostOutcome::Accepted { .. }), "{status} {body}");
         }
-    }
-
-    #[test]
-    fn what_passes_is_retried() {
-        let busy = r#"{"text":"Server is busy","code":9}"#;
-        assert_eq!(judged(503, busy), PostOutcome::Busy { after: None });
-        let full = r#"{"text":"HEC queue is at capacity","code":26}"#;
-        assert_eq!(judged(429, full), PostOutcome::Busy { after: None });
-        let acks = r#"{"text":"HEC ACK channel is at capacity","code":27}"#;
-        assert_eq!(judged(429, acks), PostOutcome::Unreachable { after: None });
-        let error = r#"{"text":"Internal server error","code":8}"#;
-        assert_eq!(judged(500, error), PostOutcome::Doubt { after: None });
-        let lost = r#"{"text":"The requested URL was not found on this server.","code":404}"#;
-        assert_eq!(judged(404, lost), PostOutcome::Unreachable { after: None });
     }
 }

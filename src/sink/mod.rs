@@ -7,11 +7,15 @@
 
 mod client;
 mod config;
+mod cut;
 mod judge;
+mod ledger;
+mod numbers;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
 pub mod probe;
+mod redrive;
 mod task;
 mod token;
 mod trust;
@@ -27,12 +31,12 @@ use crate::clock::Epoch;
 use crate::delivery::{Delivery, Status};
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
-use crate::record::Checkpoint;
-use crate::types::{DestinationName, Position};
-use crate::wal::{CommitError, OpenError, Wal};
+use crate::record::{Ahead, Checkpoint, Fate};
+use crate::types::{ByteSize, DestinationName, Position};
+use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Removal, Wal};
 
 pub use client::ClientError;
-pub use config::{Compression, Config, Proxy, RawSource, Start};
+pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -136,8 +140,10 @@ pub struct SinkStatus {
     pub delivery: Status,
     /// The log's end at the same moment.
     pub tail: crate::types::Tail,
-    /// Why the log cannot be read, if it cannot.
+    /// Why the log cannot be read, or no dead letter be written, if that is so.
     pub stuck: Option<String>,
+    /// The dead letters.
+    pub letters: LetterBook,
 }
 
 impl SinkHandle {
@@ -216,6 +222,8 @@ impl Sink {
         if position < first || position > end {
             return Err(SinkError::Outside { name: name(), position, first, end });
         }
+        let checkpoint = inherit(&config, &wal, checkpoint, end);
+        withdraw(&config, &wal, &checkpoint).await?;
         let client = client::HecClient::new(&config)
             .map_err(|source| SinkError::Client { name: name(), source })?;
         config.mapping.node = wal.node().to_owned();
@@ -238,8 +246,9 @@ impl Sink {
             .with_drains(drains.subscribe());
         let seed = uuid::Uuid::new_v4().as_u128();
         let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
-        let status =
-            SinkStatus { delivery: machine.status(), tail: wal.status().tail, stuck: None };
+        let letters = wal.letter_book(&config.name);
+        let (delivery, tail) = (machine.status(), wal.status().tail);
+        let status = SinkStatus { delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         Ok(Self { config, wal, machine, packer, client, status, drains: Arc::new(drains) })
     }
@@ -262,12 +271,95 @@ impl Sink {
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let name = self.config.name.clone();
-        let ended = task::Task::new(self, Epoch::start()).run(stop, grace).await;
+        let Self { config, wal, machine, packer, client, status, drains } = self;
+        let name = config.name.clone();
+        let redrive = redrive::Redrive {
+            config: config.clone(),
+            wal: wal.clone(),
+            client: client.clone(),
+            drains: drains.subscribe(),
+        };
+        let makings = task::Makings {
+            tail: wal.tail(),
+            config,
+            wal,
+            machine,
+            source: Box::new(packer),
+            client,
+            ledger: ledger::Ledger::Log,
+            shown: Some(status),
+        };
+        let redriven = stop.child_token();
+        let delivering = async {
+            let ended = Box::pin(task::Task::new(makings, Epoch::start()).run(stop, grace)).await;
+            redriven.cancel();
+            ended
+        };
+        let redriving = Box::pin(redrive.run(redriven.clone(), grace));
+        let (ended, ()) = tokio::join!(delivering, redriving);
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }
 }
+
+/// The checkpoint as this process can use it: without what lies behind the log's end, and with
+/// the endpoints counted as they are now. Where an endpoint is gone there is nobody to ask. What
+/// has to be made from the log once more, and lies in a stretch that was given up meanwhile, is
+/// read anew, with all behind it: reading passes over such a stretch, and counts it.
+fn inherit(config: &Config, wal: &Wal, mut checkpoint: Checkpoint, end: Position) -> Checkpoint {
+    let mut gaps = wal.gaps();
+    gaps.retain(|gap| gap.cause == GapCause::Damage);
+    let is_there = |ahead: &&Ahead| {
+        let settled = matches!(ahead.fate, Fate::Acknowledged | Fate::DeadLettered | Fate::Dropped);
+        settled
+            || gaps.iter().all(|gap| {
+                ahead.range.end <= Position::at(gap.range.start)
+                    || Position::at(gap.range.end) <= ahead.range.start
+            })
+    };
+    let known = checkpoint.known_ahead(end).take_while(is_there).copied().map(|ahead| {
+        let Fate::InFlight { endpoint, channel, ack } = ahead.fate else { return ahead };
+        let url = checkpoint.endpoints.get(endpoint as usize);
+        let now = url.and_then(|url| config.endpoints.iter().position(|known| known == url));
+        let now = now.and_then(|index| u32::try_from(index).ok());
+        let in_flight = |endpoint| Fate::InFlight { endpoint, channel, ack };
+        Ahead { fate: now.map_or(Fate::Unsent, in_flight), ..ahead }
+    });
+    checkpoint.window = known.collect();
+    checkpoint.endpoints.clone_from(&config.endpoints);
+    checkpoint
+}
+
+/// Takes back dead letters of messages that the checkpoint has not passed: they are sent again,
+/// and refused again if they must be.
+async fn withdraw(config: &Config, wal: &Wal, checkpoint: &Checkpoint) -> Result<(), SinkError> {
+    let mut from = checkpoint.position;
+    loop {
+        let page = wal.letters(&config.name, from, WITHDRAWN, ByteSize::mib(8));
+        let page =
+            page.map_err(|source| SinkError::Checkpoint { name: config.name.clone(), source })?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        from = Position::new(last.offset, last.index.saturating_add(1));
+        let passed = |at: &Position| {
+            checkpoint.window.iter().any(|ahead| {
+                ahead.fate == Fate::DeadLettered
+                    && ahead.range.start <= *at
+                    && *at < ahead.range.end
+            })
+        };
+        let early: Vec<Position> =
+            page.into_iter().map(|(at, _)| at).filter(|at| !passed(at)).collect();
+        match wal.remove_letters(&config.name, &early, Removal::Withdrawn).await {
+            Ok(_) | Err(LetterError::Full) => {}
+            Err(LetterError::Commit(source)) => {
+                return Err(SinkError::Commit { name: config.name.clone(), source });
+            }
+        }
+    }
+}
+
+/// Dead letters that are looked at together.
+const WITHDRAWN: usize = 1000;
 
 async fn first_checkpoint(config: &Config, wal: &Wal) -> Result<Checkpoint, SinkError> {
     let (position, origin_messages) = match config.start {
@@ -279,7 +371,7 @@ async fn first_checkpoint(config: &Config, wal: &Wal) -> Result<Checkpoint, Sink
     };
     let saved = crate::clock::unix_micros();
     let checkpoint = Checkpoint { position, origin_messages, saved, ..Checkpoint::default() };
-    wal.commit(&config.name, checkpoint)
+    wal.commit(&config.name, checkpoint.clone())
         .await
         .map_err(|source| SinkError::Commit { name: config.name.clone(), source })?;
     tracing::info!(destination = %config.name, %position, "new destination");

@@ -9,9 +9,10 @@ use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 use tokio::sync::watch;
 
-use crate::delivery::{BatchLimits, ReadBatch};
+use crate::delivery::{BatchLimits, Cut, Parts, ReadBatch};
 use crate::hec::encoder::{Encoder, FrameFacts, Outcome};
 use crate::logplex;
+use crate::record::DeadLetter;
 use crate::types::{BatchId, Offset, Position, PositionRange, UnixMicros};
 use crate::wal::{Entry, ReadError, Reader};
 
@@ -24,12 +25,38 @@ const LEVEL: Level = Level::new(2);
 /// Makes the bodies of one destination.
 #[derive(Debug)]
 pub(super) struct Packer {
-    reader: Reader,
-    encoder: Encoder,
+    pub(super) reader: Reader,
+    pub(super) encoder: Encoder,
     limits: BatchLimits,
     compression: Compression,
     /// The names of drains, when they can change.
     drains: Option<watch::Receiver<KnownDrains>>,
+}
+
+/// Where the messages of a delivery come from: the log, or the dead letters.
+pub(super) trait Source: Send {
+    /// The next batch from `from` on, and its body if it has events.
+    fn next(
+        &mut self,
+        batch: BatchId,
+        from: Position,
+    ) -> Result<(ReadBatch, Option<Body>), ReadError>;
+    /// The body of a batch again.
+    fn again(&mut self, range: PositionRange, plain: bool) -> Result<Again, ReadError>;
+    /// Where a batch is to be cut.
+    fn cut(&mut self, range: PositionRange, cut: Cut) -> Result<Parts, ReadError>;
+    /// The message of the only event in a range, and where it is in the log. Without the answer
+    /// that refused it. None when there is none.
+    fn letter(&mut self, range: PositionRange)
+    -> Result<Option<(Position, DeadLetter)>, ReadError>;
+}
+
+/// A body that was made again.
+#[derive(Debug)]
+pub(super) struct Again {
+    pub(super) body: Body,
+    pub(super) events: u64,
+    pub(super) filtered: u64,
 }
 
 /// A body, ready to be sent.
@@ -76,39 +103,6 @@ impl Packer {
         self
     }
 
-    /// The next batch from `from` on, and its body if it has events.
-    pub(super) fn next(
-        &mut self,
-        batch: BatchId,
-        from: Position,
-    ) -> Result<(ReadBatch, Option<Body>), ReadError> {
-        let tail = self.reader.tail();
-        let pass = self.pass(from, tail.end, Extent::Full(self.limits))?;
-        let messages = pass.messages_end - pass.messages_start.unwrap_or(pass.messages_end);
-        let read = ReadBatch {
-            batch,
-            range: PositionRange { start: from, end: pass.end },
-            messages,
-            // A frame whose messages are counted differently now than at ingest must not make
-            // the books wrong.
-            filtered: pass.filtered.min(messages),
-            events: pass.events,
-            messages_end: pass.messages_end,
-            received: pass.received,
-            caught_up: (!pass.full).then_some(tail),
-        };
-        let body = (pass.events > 0).then(|| self.compress(pass.body));
-        Ok((read, body))
-    }
-
-    /// The same body again.
-    pub(super) fn again(&mut self, range: PositionRange) -> Result<Body, ReadError> {
-        let end = range.end;
-        let until = if end.index > 0 { end.offset.next() } else { end.offset };
-        let pass = self.pass(range.start, until, Extent::To(end))?;
-        Ok(self.compress(pass.body))
-    }
-
     fn pass(&mut self, from: Position, until: Offset, extent: Extent) -> Result<Pass, ReadError> {
         let Self { reader, encoder, drains, .. } = self;
         if let Some(drains) = drains
@@ -129,11 +123,79 @@ impl Packer {
         reader.read(from.offset, until, |entry| pass.frame(encoder, &entry, extent))?;
         Ok(pass)
     }
+}
 
-    fn compress(&self, body: Vec<u8>) -> Body {
-        match self.compression {
-            Compression::None => Body { bytes: body.into(), gzip: false },
-            Compression::Gzip => {
+impl Source for Packer {
+    fn next(
+        &mut self,
+        batch: BatchId,
+        from: Position,
+    ) -> Result<(ReadBatch, Option<Body>), ReadError> {
+        let tail = self.reader.tail();
+        let pass = self.pass(from, tail.end, Extent::Full(self.limits))?;
+        let messages = pass.messages_end - pass.messages_start.unwrap_or(pass.messages_end);
+        let read = ReadBatch {
+            batch,
+            range: PositionRange { start: from, end: pass.end },
+            messages,
+            // A frame whose messages are counted differently now than at ingest must not make
+            // the books wrong.
+            filtered: pass.filtered.min(messages),
+            events: pass.events,
+            messages_end: pass.messages_end,
+            received: pass.received,
+            caught_up: (!pass.full).then_some(tail),
+        };
+        let body = (pass.events > 0).then(|| self.compression.apply(pass.body));
+        Ok((read, body))
+    }
+
+    fn again(&mut self, range: PositionRange, plain: bool) -> Result<Again, ReadError> {
+        let pass = self.pass(range.start, behind(range), Extent::To(range.end))?;
+        let compression = if plain { Compression::None } else { self.compression };
+        let body = compression.apply(pass.body);
+        Ok(Again { body, events: pass.events, filtered: pass.filtered })
+    }
+
+    fn cut(&mut self, range: PositionRange, cut: Cut) -> Result<Parts, ReadError> {
+        self.look_up(range, cut)
+    }
+
+    fn letter(
+        &mut self,
+        range: PositionRange,
+    ) -> Result<Option<(Position, DeadLetter)>, ReadError> {
+        self.find_letter(range)
+    }
+}
+
+/// The first frame behind a range.
+pub(super) const fn behind(range: PositionRange) -> Offset {
+    let end = range.end;
+    if end.index > 0 { end.offset.next() } else { end.offset }
+}
+
+/// What the encoder is told of a frame.
+pub(super) fn facts(entry: &Entry) -> FrameFacts<'_> {
+    let record = &entry.record;
+    FrameFacts {
+        drain_token: record.drain_token.as_deref(),
+        frame_id: record.frame_id.as_deref(),
+        offset: entry.offset,
+        received: record.received,
+        query: &record.query,
+        profile: record.profile,
+        messages_claimed: record.messages_claimed,
+        messages: record.messages,
+    }
+}
+
+impl Compression {
+    /// A body as it is sent.
+    pub(super) fn apply(self, body: Vec<u8>) -> Body {
+        match self {
+            Self::None => Body { bytes: body.into(), gzip: false },
+            Self::Gzip => {
                 let out = Vec::with_capacity(body.len() / 6);
                 let mut gzip = GzEncoder::new(out, LEVEL);
                 // Writing to memory does not fail; if it ever did, the plain body is as good.
@@ -156,16 +218,7 @@ impl Pass {
             self.messages_start = Some(counted(skip));
             self.received = record.received;
         }
-        encoder.start_frame(FrameFacts {
-            drain_token: record.drain_token.as_deref(),
-            frame_id: record.frame_id.as_deref(),
-            offset,
-            received: record.received,
-            query: &record.query,
-            profile: record.profile,
-            messages_claimed: record.messages_claimed,
-            messages: record.messages,
-        });
+        encoder.start_frame(facts(entry));
         let mut pieces = (0u32..).zip(logplex::pieces(&record.body)).peekable();
         while let Some((index, piece)) = pieces.next() {
             if index < skip {

@@ -11,13 +11,13 @@ use flate2::read::GzDecoder;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::pack::{Body, Packer};
+use super::pack::{Body, Packer, Source as _};
 use super::*;
 use crate::clock;
-use crate::delivery::{BatchLimits, ReadBatch};
+use crate::delivery::{BatchLimits, Cut, Part, ReadBatch};
 use crate::hec::mapping::MappingConfig;
 use crate::logplex::{self, Kind, Profile};
-use crate::record::Checkpoint;
+use crate::record::{Checkpoint, DeadLetter};
 use crate::types::{BatchId, ByteSize, Offset, PositionRange, UnixMicros};
 use crate::wal::{self, NewFrame, ReadError};
 
@@ -94,6 +94,22 @@ impl Log {
             linger: Duration::ZERO,
         };
         Packer::new(self.wal.reader(), encoder, limits, compression)
+    }
+
+    /// Dead letters of this log, to be sent again.
+    fn redriven(&self, letters: Vec<(Position, DeadLetter)>) -> redrive::LetterSource {
+        let packer = self.packer(5000, 9);
+        redrive::LetterSource::new(
+            packer.encoder,
+            letters.into(),
+            Self::limits(),
+            Compression::None,
+        )
+    }
+
+    fn limits() -> BatchLimits {
+        let (max_bytes, max_events) = (ByteSize::bytes(5000), NonZeroUsize::new(9).unwrap());
+        BatchLimits { max_bytes, max_events, linger: Duration::ZERO }
     }
 
     fn messages(&self, offset: usize) -> u32 {
@@ -276,7 +292,7 @@ fn what_is_trimmed_is_an_error_and_not_a_skip() {
     let error = packer.next(BatchId::new(0), position(1, 0)).unwrap_err();
     assert!(matches!(error, ReadError::Trimmed { .. }), "{error}");
     let range = PositionRange { start: position(0, 0), end: position(3, 0) };
-    assert!(matches!(packer.again(range), Err(ReadError::Trimmed { .. })));
+    assert!(matches!(packer.again(range, false), Err(ReadError::Trimmed { .. })));
 }
 
 /// A part of a frame: mostly messages, and what senders make of them on a bad day.
@@ -317,8 +333,13 @@ proptest! {
             prop_assert!(body.bytes.len() as u64 <= max_bytes || read.events == 1);
             prop_assert!(read.events <= max_events as u64);
             prop_assert_eq!(&plain(gzip), &body.bytes);
-            prop_assert_eq!(&again.again(read.range).unwrap().bytes, &body.bytes);
-            prop_assert_eq!(&again_packed.again(read.range).unwrap().bytes, &gzip.bytes);
+            let made = again.again(read.range, false).unwrap();
+            prop_assert_eq!(&made.body.bytes, &body.bytes);
+            prop_assert_eq!((made.events, made.filtered), (read.events, read.filtered));
+            let made = again_packed.again(read.range, false).unwrap();
+            prop_assert_eq!(&made.body.bytes, &gzip.bytes);
+            let uncompressed = again_packed.again(read.range, true).unwrap();
+            prop_assert_eq!(&uncompressed.body.bytes, &body.bytes);
         }
         prop_assert_eq!(batches.len(), packed.len());
         // Every event once, in the order of the log.
@@ -331,5 +352,60 @@ proptest! {
             })
             .collect();
         prop_assert!(places.is_sorted_by(|a, b| a < b), "{:?}", places);
+    }
+
+    #[test]
+    fn the_pieces_of_a_batch_are_the_batch_and_a_letter_is_its_event(
+        frames in prop::collection::vec(prop::collection::vec(part(), 0..6), 1..10),
+        max_events in 1..9usize,
+        filter: bool,
+    ) {
+        let log = Log::of(frames.into_iter().map(|parts| parts.concat()).collect());
+        let kinds = filter.then(|| vec![Kind::App]);
+        let mut packer = log.packer_of(5000, max_events, Compression::None, kinds);
+        for (read, body) in log.batches(&mut packer) {
+            let Some(body) = body else { continue };
+            let cuts = (0..read.events).map(Cut::Event).chain((read.events > 1).then_some(Cut::Half));
+            for cut in cuts {
+                let parts = packer.cut(read.range, cut).unwrap();
+                let parts = [parts.before, parts.bad, parts.after];
+                let (mut at, mut bytes, mut sums) = (read.range.start, Vec::new(), (0, 0, 0));
+                for part in parts.iter().flatten() {
+                    prop_assert_eq!(part.range.start, at);
+                    at = part.range.end;
+                    let made = packer.again(part.range, false).unwrap();
+                    prop_assert_eq!((made.events, made.filtered), (part.events, part.filtered));
+                    bytes.extend_from_slice(&made.body.bytes);
+                    sums = (
+                        sums.0 + part.messages,
+                        sums.1 + part.filtered,
+                        sums.2 + part.events,
+                    );
+                }
+                prop_assert_eq!(at, read.range.end);
+                prop_assert_eq!(&bytes, &body.bytes);
+                prop_assert_eq!(sums, (read.messages, read.filtered, read.events));
+                let events = parts.map(|part: Option<Part>| part.map_or(0, |part| part.events));
+                match cut {
+                    Cut::Half => {
+                        prop_assert!(events[0] > 0 && events[2] > 0 && parts[1].is_none());
+                        prop_assert!(events[0].abs_diff(events[2]) <= 1);
+                    }
+                    Cut::Event(bad) => {
+                        prop_assert_eq!(events, [bad, 1, read.events - bad - 1]);
+                        let alone = parts[1].unwrap();
+                        prop_assert_eq!(alone.messages, 1);
+                        let made = packer.again(alone.range, false).unwrap();
+                        let (at, letter) = packer.letter(alone.range).unwrap().unwrap();
+                        prop_assert!(alone.range.start <= at && at < alone.range.end);
+                        prop_assert_eq!(vec![letter.event_id.clone()], ids(&made.body));
+                        let mut redriven = log.redriven(vec![(at, letter)]);
+                        let range = PositionRange { start: position(0, 0), end: position(1, 0) };
+                        let again = redriven.again(range, false).unwrap();
+                        prop_assert_eq!(&again.body.bytes, &made.body.bytes, "the same event");
+                    }
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -12,51 +11,72 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Epoch};
 use crate::delivery::{
-    Acknowledgement, Action, Delivery, EndpointState, Event, Note, PollOutcome, PostOutcome,
-    ReadBatch, ResendReason,
+    Action, Cut, Delivery, EndpointId, Event, Note, Parts, PollOutcome, PostOutcome, ReadBatch,
 };
+use crate::hec::Reason;
+use crate::record::DeadLetter;
 use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros};
-use crate::wal::{CommitError, Floor, ReadError, Wal};
+use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
-use super::pack::{Body, Packer};
-use super::{Config, Ended, Sink, SinkStatus};
+use super::ledger::Ledger;
+use super::numbers::Metrics;
+use super::pack::{Again, Body, Source};
+use super::{Config, Ended, SinkStatus};
 
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// What a task is made of.
+pub(super) struct Makings {
+    pub(super) config: Config,
+    pub(super) wal: Wal,
+    pub(super) machine: Delivery,
+    pub(super) source: Box<dyn Source>,
+    pub(super) client: HecClient,
+    pub(super) ledger: Ledger,
+    pub(super) tail: watch::Receiver<Tail>,
+    /// Where the state is shown, and counted, if it is.
+    pub(super) shown: Option<Arc<watch::Sender<SinkStatus>>>,
+}
 
 pub(super) struct Task {
     config: Config,
     wal: Wal,
     machine: Delivery,
     /// With the job that uses it, otherwise here.
-    packer: Option<Box<Packer>>,
-    /// Jobs that wait for the packer.
+    source: Option<Box<dyn Source>>,
+    /// Jobs that wait for it.
     packing: VecDeque<PackJob>,
+    /// Where what is settled is written down.
+    ledger: Ledger,
     client: HecClient,
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
     floor: watch::Receiver<Floor>,
-    status: Arc<watch::Sender<SinkStatus>>,
+    letters: watch::Receiver<u64>,
+    status: Option<Arc<watch::Sender<SinkStatus>>>,
     stuck: Option<String>,
     shown: Option<Instant>,
     /// What is shown is not the latest, or grows old by itself as lag does.
     stale: bool,
     epoch: Epoch,
-    metrics: Metrics,
+    metrics: Option<Metrics>,
 }
 
 /// Something to be made from the log.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum PackJob {
     Next { batch: BatchId, from: Position },
-    Again { batch: BatchId, range: PositionRange },
+    Again { batch: BatchId, range: PositionRange, plain: bool },
+    Cut { batch: BatchId, range: PositionRange, cut: Cut },
+    Letter { batch: BatchId, range: PositionRange, endpoint: EndpointId, reason: Reason },
 }
 
 /// A job that ended.
 enum Done {
-    Packed(Box<Packer>, PackJob, Result<Packed, ReadError>),
+    Packed(Box<dyn Source>, PackJob, Result<Packed, ReadError>),
     /// A job that could not be done is due again.
     Again(PackJob),
     Posted {
@@ -66,30 +86,34 @@ enum Done {
     },
     Polled(ChannelId, PollOutcome),
     Committed(Result<(), CommitError>),
+    Buried(BatchId, Result<(), LetterError>),
 }
 
 enum Packed {
     Next(ReadBatch, Option<Body>),
-    Again(Body),
+    Again(Again),
+    Cut(Box<Parts>),
+    Letter(Option<Box<(Position, DeadLetter)>>),
 }
 
 impl Task {
-    pub(super) fn new(sink: Sink, epoch: Epoch) -> Self {
-        let Sink { config, wal, machine, packer, client, status, drains: _ } = sink;
-        let metrics = Metrics::new(&config);
+    pub(super) fn new(makings: Makings, epoch: Epoch) -> Self {
+        let Makings { config, wal, machine, source, client, ledger, tail, shown } = makings;
         Self {
-            tail: wal.tail(),
+            tail,
             floor: wal.floor(),
-            metrics,
+            letters: wal.letters_changed(),
+            metrics: shown.is_some().then(|| Metrics::new(&config)),
             config,
             wal,
             machine,
-            packer: Some(Box::new(packer)),
+            source: Some(source),
             packing: VecDeque::new(),
+            ledger,
             client,
             bodies: HashMap::new(),
             jobs: JoinSet::new(),
-            status,
+            status: shown,
             stuck: None,
             shown: None,
             stale: false,
@@ -122,11 +146,15 @@ impl Task {
                     deadline = Some(clock::instant() + grace);
                     self.tell(Event::Stop);
                 }
-                Ok(()) = self.tail.changed() => {
+                Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
                 }
-                Ok(()) = self.floor.changed() => self.tell_floor(),
+                Ok(()) = self.floor.changed(), if !self.ledger.is_finite() => self.tell_floor(),
+                // Dead letters are sent again and purged by others.
+                Ok(()) = self.letters.changed(), if self.status.is_some() => {
+                    self.stale = true;
+                }
                 () = until(wake) => {
                     if deadline.is_some_and(|deadline| deadline <= clock::instant()) {
                         self.show();
@@ -165,7 +193,13 @@ impl Task {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Read { batch, from } => self.pack(PackJob::Next { batch, from }),
-            Action::Encode { batch, range } => self.pack(PackJob::Again { batch, range }),
+            Action::Encode { batch, range, plain } => {
+                self.pack(PackJob::Again { batch, range, plain });
+            }
+            Action::Split { batch, range, cut } => self.pack(PackJob::Cut { batch, range, cut }),
+            Action::DeadLetter { batch, range, endpoint, reason } => {
+                self.pack(PackJob::Letter { batch, range, endpoint, reason });
+            }
             Action::Send { lane, endpoint, channel, batch } => {
                 let Some(body) = self.bodies.get(&batch).cloned() else {
                     // The machine sends what it has; were it wrong, this is a retry, not a loss.
@@ -193,35 +227,44 @@ impl Task {
             }
             Action::Commit(mut checkpoint) => {
                 checkpoint.saved = clock::unix_micros();
+                checkpoint.endpoints.clone_from(&self.config.endpoints);
                 let (wal, name) = (self.wal.clone(), self.config.name.clone());
-                self.jobs
-                    .spawn(async move { Done::Committed(wal.commit(&name, checkpoint).await) });
+                let commit = self.ledger.commit(checkpoint);
+                self.jobs.spawn(async move { Done::Committed(commit.write(&wal, &name).await) });
             }
             Action::Note(note) => self.note(&note),
         }
     }
 
-    /// Starts a job if the packer is here, else keeps it for when it is back.
+    /// Starts a job if the source is here, else keeps it for when it is back.
     fn pack(&mut self, job: PackJob) {
-        let Some(mut packer) = self.packer.take() else {
+        let Some(mut source) = self.source.take() else {
             self.packing.push_back(job);
             return;
         };
         self.jobs.spawn_blocking(move || {
             let packed = match job {
                 PackJob::Next { batch, from } => {
-                    packer.next(batch, from).map(|(read, body)| Packed::Next(read, body))
+                    source.next(batch, from).map(|(read, body)| Packed::Next(read, body))
                 }
-                PackJob::Again { range, .. } => packer.again(range).map(Packed::Again),
+                PackJob::Again { range, plain, .. } => {
+                    source.again(range, plain).map(Packed::Again)
+                }
+                PackJob::Cut { range, cut, .. } => {
+                    source.cut(range, cut).map(|parts| Packed::Cut(Box::new(parts)))
+                }
+                PackJob::Letter { range, .. } => {
+                    source.letter(range).map(|found| Packed::Letter(found.map(Box::new)))
+                }
             };
-            Done::Packed(packer, job, packed)
+            Done::Packed(source, job, packed)
         });
     }
 
     fn on_done(&mut self, done: Done) -> Result<(), CommitError> {
         match done {
-            Done::Packed(packer, job, packed) => {
-                self.packer = Some(packer);
+            Done::Packed(source, job, packed) => {
+                self.source = Some(source);
                 if let Some(next) = self.packing.pop_front() {
                     self.pack(next);
                 }
@@ -229,7 +272,9 @@ impl Task {
             }
             Done::Again(job) => self.pack(job),
             Done::Posted { lane, outcome, took } => {
-                self.metrics.posted(&outcome, took);
+                if let Some(metrics) = &self.metrics {
+                    metrics.posted(&outcome, took);
+                }
                 self.tell(Event::Posted { lane, outcome });
             }
             Done::Polled(channel, outcome) => self.tell(Event::Polled { channel, outcome }),
@@ -237,7 +282,21 @@ impl Task {
                 result?;
                 self.tell(Event::Committed);
                 self.show();
+                if self.ledger.is_finite() && self.machine.status().position.offset >= self.end() {
+                    self.tell(Event::Stop);
+                }
             }
+            Done::Buried(batch, Ok(())) => self.tell(Event::DeadLettered(batch)),
+            Done::Buried(batch, Err(LetterError::Full)) => {
+                tracing::error!(
+                    destination = %self.config.name,
+                    "there is no room for dead letters: redrive or purge some, or raise \
+                     destination.dead_letters.max_size; nothing is lost"
+                );
+                self.tell(Event::DeadLettersFull(batch));
+                self.show();
+            }
+            Done::Buried(_, Err(LetterError::Commit(error))) => return Err(error),
         }
         Ok(())
     }
@@ -249,25 +308,32 @@ impl Task {
                 self.bodies.extend(body.map(|body| (read.batch, body)));
                 self.tell(Event::Read(read));
             }
-            Ok(Packed::Again(body)) => {
+            Ok(Packed::Again(Again { body, events, filtered })) => {
                 self.unstick();
                 if let PackJob::Again { batch, .. } = job {
                     self.bodies.insert(batch, body);
-                    self.tell(Event::Encoded(batch));
+                    self.tell(Event::Encoded { batch, events, filtered });
                 }
             }
-            Err(ReadError::Trimmed { at, .. }) if at < self.floor.borrow().offset => {
+            Ok(Packed::Cut(parts)) => {
+                self.unstick();
+                if let PackJob::Cut { batch, cut, .. } = job {
+                    self.tell(Event::Split { batch, cut, parts: *parts });
+                }
+            }
+            Ok(Packed::Letter(found)) => {
+                self.unstick();
+                if let PackJob::Letter { batch, endpoint, reason, .. } = job {
+                    self.bury(batch, endpoint, &reason, found.map(|found| *found));
+                }
+            }
+            Err(ReadError::Trimmed { at, .. })
+                if !self.ledger.is_finite() && at < self.floor.borrow().offset =>
+            {
                 // Dropped for want of space while it was asked for. Read anew from where the
                 // machine goes on.
                 self.tell_floor();
-                match job {
-                    PackJob::Next { batch, .. } => self.tell(Event::Read(nothing(batch))),
-                    PackJob::Again { batch, .. } => {
-                        if let Some(range) = self.machine.range(batch) {
-                            self.pack(PackJob::Again { batch, range });
-                        }
-                    }
-                }
+                self.pack_what_is_left(job);
             }
             Err(ReadError::GivenUp { range: lost, messages_end })
                 if let PackJob::Next { batch, from } = job =>
@@ -292,6 +358,66 @@ impl Task {
         }
     }
 
+    /// Does a job again, for what the machine still has of its batch.
+    fn pack_what_is_left(&mut self, job: PackJob) {
+        let left = |batch| self.machine.range(batch);
+        let job = match job {
+            PackJob::Next { batch, .. } => return self.tell(Event::Read(nothing(batch))),
+            PackJob::Again { batch, plain, .. } => {
+                left(batch).map(|range| PackJob::Again { batch, range, plain })
+            }
+            PackJob::Cut { batch, cut, .. } => {
+                left(batch).map(|range| PackJob::Cut { batch, range, cut })
+            }
+            PackJob::Letter { batch, endpoint, reason, .. } => {
+                left(batch).map(|range| PackJob::Letter { batch, range, endpoint, reason })
+            }
+        };
+        if let Some(job) = job {
+            self.pack(job);
+        }
+    }
+
+    /// Makes a dead letter durable.
+    fn bury(
+        &mut self,
+        batch: BatchId,
+        endpoint: EndpointId,
+        reason: &Reason,
+        found: Option<(Position, DeadLetter)>,
+    ) {
+        let (wal, name) = (self.wal.clone(), self.config.name.clone());
+        let limit = self.config.dead_letters.max_size;
+        let letter = found.map(|(at, letter)| {
+            let letter = DeadLetter {
+                code: reason.code,
+                status: reason.status,
+                text: reason.text.clone(),
+                endpoint: self.config.endpoints.get(endpoint.get()).cloned().unwrap_or_default(),
+                refused: clock::unix_micros(),
+                ..letter
+            };
+            let (at, letter) = self.ledger.bury(at, letter);
+            tracing::warn!(
+                destination = %name, position = %at, event_id = letter.event_id, %reason,
+                "an event is refused and goes to the dead letters"
+            );
+            (at, letter)
+        });
+        self.jobs.spawn(async move {
+            match letter {
+                Some((at, letter)) => Done::Buried(batch, wal.bury(&name, at, letter, limit).await),
+                // The configuration has changed, and there is no event any more.
+                None => Done::Buried(batch, Ok(())),
+            }
+        });
+    }
+
+    /// The end of what is read.
+    fn end(&self) -> crate::types::Offset {
+        self.tail.borrow().end
+    }
+
     fn unstick(&mut self) {
         if self.stuck.take().is_some() {
             tracing::info!(destination = %self.config.name, "the log can be read again");
@@ -300,7 +426,7 @@ impl Task {
 
     fn note(&mut self, note: &Note) {
         let name = &self.config.name;
-        let url = |endpoint: &crate::delivery::EndpointId| {
+        let url = |endpoint: &EndpointId| {
             self.config.endpoints.get(endpoint.get()).cloned().unwrap_or_default()
         };
         match note {
@@ -313,10 +439,17 @@ impl Task {
                 tracing::info!(destination = %name, endpoint = url(endpoint), "resumed");
                 self.show();
             }
-            Note::Acknowledged { after } => self.metrics.ack_latency.record(after.as_secs_f64()),
+            Note::Acknowledged { after } => {
+                if let Some(metrics) = &self.metrics {
+                    metrics.acknowledged(*after);
+                }
+            }
+            Note::DeadLettered => self.show(),
             Note::Resend { batch, reason } => {
                 tracing::debug!(destination = %name, %batch, reason = reason.as_str(), "resend");
-                self.metrics.resent(*reason);
+                if let Some(metrics) = &self.metrics {
+                    metrics.resent(*reason);
+                }
             }
         }
     }
@@ -325,11 +458,16 @@ impl Task {
     fn show(&mut self) {
         self.shown = Some(clock::instant());
         let tail = *self.tail.borrow();
-        let status =
-            SinkStatus { delivery: self.machine.status(), tail, stuck: self.stuck.clone() };
-        self.metrics.show(&status);
+        self.stale = false;
+        let (Some(shown), Some(metrics)) = (&self.status, &self.metrics) else { return };
+        let delivery = self.machine.status();
+        let full = (delivery.unburied > 0).then(|| "the dead letters are full".to_owned());
+        let letters = self.wal.letter_book(&self.config.name);
+        let stuck = self.stuck.clone().or(full);
+        let status = SinkStatus { delivery, tail, stuck, letters };
+        metrics.show(&status);
         self.stale = status.delivery.pending(&status.tail) > 0;
-        self.status.send_replace(status);
+        shown.send_replace(status);
     }
 }
 
@@ -351,96 +489,5 @@ async fn until(wake: Option<Instant>) {
     match wake {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Handles, made once a destination.
-struct Metrics {
-    delivered: Counter,
-    filtered: Counter,
-    dropped: Counter,
-    requests: [(&'static str, Counter); 5],
-    request_seconds: Histogram,
-    ack_latency: Histogram,
-    resent: [(ResendReason, Counter); 4],
-    pending: Gauge,
-    lag: Gauge,
-    in_flight: Gauge,
-    held: Gauge,
-    difference: Gauge,
-}
-
-impl Metrics {
-    fn new(config: &Config) -> Self {
-        let name = config.name.to_string();
-        let label = || ("destination", name.clone());
-        let request = |outcome: &'static str| {
-            let labels = [label(), ("outcome", outcome.to_owned())];
-            (outcome, metrics::counter!("forebay_hec_requests_total", &labels))
-        };
-        let resent = |reason: ResendReason| {
-            let labels = [label(), ("reason", reason.as_str().to_owned())];
-            (reason, metrics::counter!("forebay_resent_batches_total", &labels))
-        };
-        let required = config.delivery.acknowledgement == Acknowledgement::Required;
-        metrics::gauge!("forebay_acknowledgement_required", &[label()])
-            .set(f64::from(u8::from(required)));
-        Self {
-            delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
-            filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
-            dropped: metrics::counter!("forebay_dropped_messages_total", &[label()]),
-            requests: ["accepted", "busy", "unreachable", "doubt", "fault"].map(request),
-            request_seconds: metrics::histogram!("forebay_hec_request_seconds", &[label()]),
-            ack_latency: metrics::histogram!("forebay_ack_latency_seconds", &[label()]),
-            resent: [
-                ResendReason::NotAccepted,
-                ResendReason::Doubt,
-                ResendReason::AckTimeout,
-                ResendReason::ChannelForgotten,
-            ]
-            .map(resent),
-            pending: metrics::gauge!("forebay_pending_messages", &[label()]),
-            lag: metrics::gauge!("forebay_lag_seconds", &[label()]),
-            in_flight: metrics::gauge!("forebay_batches_in_flight", &[label()]),
-            held: metrics::gauge!("forebay_destination_held", &[label()]),
-            difference: metrics::gauge!("forebay_books_difference", &[label()]),
-        }
-    }
-
-    fn posted(&self, outcome: &PostOutcome, took: Duration) {
-        let label = match outcome {
-            PostOutcome::Accepted { .. } => "accepted",
-            PostOutcome::Busy { .. } => "busy",
-            PostOutcome::Unreachable { .. } => "unreachable",
-            PostOutcome::Doubt { .. } => "doubt",
-            PostOutcome::Fault(_) => "fault",
-        };
-        if let Some((_, counter)) = self.requests.iter().find(|(name, _)| *name == label) {
-            counter.increment(1);
-        }
-        self.request_seconds.record(took.as_secs_f64());
-    }
-
-    fn resent(&self, reason: ResendReason) {
-        if let Some((_, counter)) = self.resent.iter().find(|(known, _)| *known == reason) {
-            counter.increment(1);
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-    fn show(&self, status: &SinkStatus) {
-        let delivery = &status.delivery;
-        self.delivered.absolute(delivery.totals.acknowledged);
-        self.filtered.absolute(delivery.totals.filtered);
-        self.dropped.absolute(delivery.totals.dropped);
-        self.pending.set(delivery.pending(&status.tail) as f64);
-        self.difference.set(delivery.difference(&status.tail) as f64);
-        self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);
-        let now = clock::unix_micros();
-        let lag = delivery.oldest_unsettled.map_or(0, |oldest| now.since(oldest));
-        self.lag.set(Duration::from_micros(lag).as_secs_f64());
-        let held = |state: &EndpointState| matches!(state, EndpointState::Held { .. });
-        let all_held = delivery.endpoints.iter().all(|endpoint| held(&endpoint.state));
-        self.held.set(f64::from(u8::from(all_held || status.stuck.is_some())));
     }
 }

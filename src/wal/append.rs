@@ -8,13 +8,14 @@ use tokio::sync::oneshot;
 
 use crate::logplex::Profile;
 use crate::record::{Checkpoint, PreparedRecord, Record};
-use crate::types::{DestinationName, Offset, UnixMicros};
+use crate::types::{ByteSize, DestinationName, Offset, UnixMicros};
 
 use super::dedupe;
 use super::error::{AppendError, CommitError};
 use super::gaps::Floor;
 use super::group::Appended;
 use super::keys::Digest;
+use super::letters::{LetterChange, LetterError};
 
 /// A frame as ingest has it.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub(super) enum Request {
     Append(Box<PendingAppend>),
     /// Make a checkpoint durable. May wait for the next group.
     Commit(PendingCommit),
+    /// Write, mark or remove dead letters. May wait for the next group.
+    Letters(PendingLetters),
     /// Move the trim point. May wait for the next group.
     Trim(PendingTrim),
     /// Seal the active segment, so that it may go too. May wait for the next group.
@@ -100,6 +103,14 @@ pub(super) struct PendingCommit {
     pub(super) destination: DestinationName,
     pub(super) checkpoint: Checkpoint,
     pub(super) answer: oneshot::Sender<Result<(), CommitError>>,
+}
+
+pub(super) struct PendingLetters {
+    pub(super) destination: DestinationName,
+    pub(super) changes: Vec<LetterChange>,
+    /// The most bytes that the destination's letters may take.
+    pub(super) limit: ByteSize,
+    pub(super) answer: oneshot::Sender<Result<u64, LetterError>>,
 }
 
 pub(super) struct PendingTrim {

@@ -91,7 +91,7 @@ impl Gap {
         })
     }
 
-    fn decode(value: &[u8]) -> Result<Self, crate::record::ValueError> {
+    pub(super) fn decode(value: &[u8]) -> Result<Self, crate::record::ValueError> {
         let wire: storage::Gap = decode_value(value)?;
         let loss = |loss: &storage::GapLoss| {
             Some((DestinationName::new(&loss.destination).ok()?, loss.messages))
@@ -133,13 +133,7 @@ impl Floor {
     /// Moves a checkpoint that lies below the floor onto it. What it passes over is dropped, and
     /// is returned.
     pub(super) fn lift(self, checkpoint: &mut Checkpoint) -> Option<u64> {
-        if checkpoint.position.offset >= self.offset {
-            return None;
-        }
-        let lost = self.messages_before.saturating_sub(settled(checkpoint));
-        checkpoint.position = Position::at(self.offset);
-        checkpoint.totals.dropped += lost;
-        Some(lost)
+        checkpoint.lift(Position::at(self.offset), self.messages_before)
     }
 }
 

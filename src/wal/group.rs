@@ -20,7 +20,8 @@ use crate::record::encode_value;
 use crate::types::{Offset, OffsetRange, Tail, UnixMicros};
 
 use super::append::{
-    COMPANY, PendingAppend, PendingCommit, PendingLift, PendingRemove, PendingTrim, Request,
+    COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingLift, PendingRemove, PendingTrim,
+    Request,
 };
 use super::catalogue::Segment;
 use super::checkpoint;
@@ -31,6 +32,7 @@ use super::failpoint::{failpoint, fails};
 use super::gaps::{self, Floor, Gap, GapCause};
 use super::handle::{Shared, Space};
 use super::keys::{self, Digest};
+use super::letters;
 use super::store::Sync;
 
 /// The most bytes of frames in one group.
@@ -76,6 +78,7 @@ pub(super) struct Appender {
     /// Requests that wait for company.
     commits: Vec<PendingCommit>,
     trims: Vec<PendingTrim>,
+    letters: Vec<PendingLetters>,
     seals: Vec<oneshot::Sender<Result<(), CommitError>>>,
     lifts: Vec<PendingLift>,
     removals: Vec<PendingRemove>,
@@ -148,6 +151,7 @@ impl Appender {
             tail,
             commits: Vec::new(),
             trims: Vec::new(),
+            letters: Vec::new(),
             seals: Vec::new(),
             lifts: Vec::new(),
             removals: Vec::new(),
@@ -208,6 +212,7 @@ impl Appender {
                 group.frames.push(*append);
             }
             Request::Commit(commit) => self.commits.push(commit),
+            Request::Letters(letters) => self.letters.push(letters),
             Request::Trim(trim) => self.trims.push(trim),
             Request::Seal(answer) => self.seals.push(answer),
             // Whoever asked may have given up waiting.
@@ -216,8 +221,11 @@ impl Appender {
             Request::Remove(removal) => self.removals.push(removal),
             Request::Close => group.closing = true,
         }
-        let waiting =
-            self.commits.len() + self.trims.len() + self.seals.len() + self.removals.len();
+        let waiting = self.commits.len()
+            + self.trims.len()
+            + self.letters.len()
+            + self.seals.len()
+            + self.removals.len();
         if self.company_until.is_none() && waiting > 0 {
             self.company_until = Some(clock::instant() + COMPANY);
         }
@@ -251,6 +259,11 @@ impl Appender {
             Err(error) => return self.poison("the checkpoints could not be read", &error),
         };
         self.stage_meta(&mut batch, &commits, &trims, &removals);
+        let letters = std::mem::take(&mut self.letters);
+        let letters = match letters::stage(&self.shared, &mut batch, letters) {
+            Ok(letters) => letters,
+            Err(error) => return self.poison("a dead letter could not be looked up", &error),
+        };
         if group.closing {
             // The last record holds no frame: the next start could not tell damage to it from a
             // torn write, which it mends.
@@ -326,6 +339,7 @@ impl Appender {
         }
         self.tail = outcome.tail;
         self.publish(now);
+        letters.publish(&self.shared);
 
         failpoint!("wal::answer::before");
         // 4. Only now the answers. Earlier, a 200 could leave for a frame that is gone after a
@@ -334,6 +348,7 @@ impl Appender {
             // A sender that has gone away does not need the answer.
             answer.sender.send(Ok(answer.appended)).ok();
         }
+        letters.answer();
         for commit in commits {
             commit.answer.send(Ok(())).ok();
         }
@@ -463,7 +478,7 @@ impl Appender {
             let store = &self.shared.store;
             let mut stored: BTreeMap<_, _> = checkpoint::read_all(store)?.into_iter().collect();
             for commit in commits.iter() {
-                stored.insert(commit.destination.clone(), commit.checkpoint);
+                stored.insert(commit.destination.clone(), commit.checkpoint.clone());
             }
             let first = stored.values().map(|checkpoint| checkpoint.position.offset).min();
             let before = stored.values().map(gaps::settled).min().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The handle to the log, and what handle, appender and readers share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,7 @@ use super::config::{Config, Durability, Storage};
 use super::error::{AppendError, CommitError, OpenError, RemoveError};
 use super::gaps::{self, Floor, Gap, Gaps};
 use super::group::{Appended, append_gone, commit_gone, discard};
+use super::letters::LetterBook;
 use super::preflight::Files;
 use super::read::Reader;
 use super::store::Store;
@@ -96,6 +97,10 @@ pub(super) struct Shared {
     free_looked: Mutex<Option<(Instant, Option<u64>)>>,
     catalogue: Mutex<Catalogue>,
     trimmed: AtomicU64,
+    /// What is known of the dead letters, by destination. Changed by the appender alone.
+    letters: Mutex<BTreeMap<DestinationName, LetterBook>>,
+    /// Counts the changes of the dead letters.
+    pub(super) letters_changed: watch::Sender<u64>,
     /// Held by a sweep: two at once would take twice as many segments out of the catalogue.
     pub(super) sweeping: Mutex<()>,
     /// Frame ids of earlier hours may be deleted.
@@ -120,6 +125,7 @@ pub(super) struct Found {
     pub(super) tail: Tail,
     pub(super) trimmed: Offset,
     pub(super) gaps: Gaps,
+    pub(super) letters: BTreeMap<DestinationName, LetterBook>,
     pub(super) report: recover::RecoveryReport,
 }
 
@@ -150,7 +156,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Shared {
     pub(super) fn new(config: Config, store: Store, found: Found) -> Self {
-        let Found { node, catalogue, tail, trimmed, gaps, report: recovery } = found;
+        let Found { node, catalogue, tail, trimmed, gaps, letters, report: recovery } = found;
         let floor = {
             let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
             Floor { offset: oldest.first, messages_before: oldest.messages_before }
@@ -167,6 +173,8 @@ impl Shared {
             free_looked: Mutex::new(None),
             catalogue: Mutex::new(catalogue),
             trimmed: AtomicU64::new(trimmed.get()),
+            letters: Mutex::new(letters),
+            letters_changed: watch::Sender::new(0),
             sweeping: Mutex::new(()),
             forget_frames_before: AtomicU32::new(0),
             floor: watch::Sender::new(floor),
@@ -201,6 +209,11 @@ impl Shared {
     /// The catalogue. Held for moments only; a panic while holding it leaves nothing half-done.
     pub(super) fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
         self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the dead letters.
+    pub(super) fn letters(&self) -> MutexGuard<'_, BTreeMap<DestinationName, LetterBook>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The gaps, likewise.

@@ -1,6 +1,6 @@
 //! Every key there is.
 
-use crate::types::{Offset, SegmentId};
+use crate::types::{DestinationName, Offset, Position, SegmentId};
 
 /// One column family for all frames. Nothing but offsets: a low key would make every file overlap.
 pub(super) const RECORDS: &str = "records";
@@ -10,16 +10,55 @@ pub(super) const SEGMENTS: &str = "segments";
 pub(super) const FRAMES: &str = "frames";
 /// Checkpoints.
 pub(super) const CURSORS: &str = "cursors";
+/// Messages that collectors refuse.
+pub(super) const LETTERS: &str = "dead_letters";
 /// Facts about the store as a whole.
 pub(super) const META: &str = "meta";
 
 /// All column families, in the order they are opened.
-pub(super) const ALL: [&str; 5] = [RECORDS, SEGMENTS, FRAMES, CURSORS, META];
+pub(super) const ALL: [&str; 6] = [RECORDS, SEGMENTS, FRAMES, CURSORS, META, LETTERS];
+
+/// Those that a store made by an earlier version lacks. They are made when it is opened.
+pub(super) const ADDED: [&str; 1] = [LETTERS];
 
 /// In `meta`: the `StoreMarker`.
 pub(super) const STORE: &[u8] = b"store";
 /// In `meta`: the `TrimPoint`.
 pub(super) const TRIM: &[u8] = b"trim";
+
+/// In `meta`: what became of a destination's dead letters.
+pub(super) fn letter_totals(destination: &DestinationName) -> Vec<u8> {
+    [LETTER_TOTALS, destination.as_str().as_bytes()].concat()
+}
+
+/// The destination whose dead letters a key of `meta` is about.
+pub(super) fn letter_totals_of(key: &[u8]) -> Option<DestinationName> {
+    let name = std::str::from_utf8(key.strip_prefix(LETTER_TOTALS)?).ok()?;
+    DestinationName::new(name).ok()
+}
+
+/// What the keys of [`letter_totals`] begin with.
+pub(super) const LETTER_TOTALS: &[u8] = b"letters/";
+
+/// The key of a dead letter. No name holds a zero byte, so a destination's letters lie together,
+/// and in the order of the log.
+pub(super) fn letter(destination: &DestinationName, at: Position) -> Vec<u8> {
+    let mut key = destination.as_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(&at.offset.get().to_be_bytes());
+    key.extend_from_slice(&at.index.to_be_bytes());
+    key
+}
+
+/// The destination and the position of a dead letter's key.
+pub(super) fn letter_of(key: &[u8]) -> Option<(DestinationName, Position)> {
+    let (rest, index) = key.split_last_chunk::<4>()?;
+    let (rest, offset) = rest.split_last_chunk::<8>()?;
+    let name = std::str::from_utf8(rest.strip_suffix(&[0])?).ok()?;
+    let offset = Offset::new(u64::from_be_bytes(*offset));
+    let at = Position::new(offset, u32::from_be_bytes(*index));
+    Some((DestinationName::new(name).ok()?, at))
+}
 
 /// In `meta`: what the last close wrote last.
 pub(super) const CLOSED: &[u8] = b"closed";
@@ -97,5 +136,11 @@ mod tests {
         assert_eq!(segment_of(&segment(SegmentId::new(7))), Some(SegmentId::new(7)));
         assert_eq!(frame_of(&frame(9, &[3; 16])), Some((9, [3; 16])));
         assert_eq!((offset_of(b"short"), frame_of(b"short")), (None, None));
+        let (name, at) = (DestinationName::new("a.b").unwrap(), Position::new(Offset::new(258), 3));
+        assert_eq!(letter(&name, at), b"a.b\0\0\0\0\0\0\0\x01\x02\0\0\0\x03");
+        assert_eq!(letter_of(&letter(&name, at)), Some((name.clone(), at)));
+        assert_eq!(letter_of(b"a.b"), None);
+        assert_eq!(letter_totals_of(&letter_totals(&name)), Some(name));
+        assert_eq!(letter_totals_of(STORE), None);
     }
 }

@@ -8,7 +8,8 @@
 //! | `segments` | segment number, 8 bytes big-endian | the catalogue entry (`Segment`) |
 //! | `frames` | hour of arrival, 4 bytes big-endian; 16 bytes of SHA-256 | `FrameKey` |
 //! | `cursors` | destination name | `Checkpoint` |
-//! | `meta` | a name | `StoreMarker`, `TrimPoint` |
+//! | `dead_letters` | destination name, 0, offset and index, big-endian | `DeadLetter` |
+//! | `meta` | a name | `StoreMarker`, `TrimPoint`, `LetterTotals` |
 //!
 //! A segment is a catalogue entry over a range of offsets; its records are dropped whole, by
 //! deleting the files that hold nothing else. One column family holds all records, because keys
@@ -56,6 +57,7 @@ mod group;
 mod handle;
 mod inspect;
 mod keys;
+mod letters;
 mod options;
 mod preflight;
 mod read;
@@ -76,6 +78,7 @@ pub use gaps::{Floor, Gap, GapCause};
 pub use group::{Appended, Durable};
 pub use handle::{Orphan, SegmentInfo, Wal, WalStatus};
 pub use inspect::{ReadOnlyLog, StoreFacts, Unreadable};
+pub use letters::{LetterBook, LetterError, Removal};
 pub use preflight::TornTail;
 pub use read::{Entry, Reader};
 pub use recover::RecoveryReport;

@@ -32,6 +32,12 @@ impl Reader {
         *self.shared.tail.borrow()
     }
 
+    /// The id of the store, see [`Wal::node`](super::Wal::node).
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.shared.node
+    }
+
     /// Calls `visit` with every frame of `[from, until)`, but none at or behind the durable end,
     /// until it breaks. Returns the offset behind the last frame visited.
     ///

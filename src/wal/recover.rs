@@ -34,7 +34,7 @@ use super::handle::{Closer, Found, Shared, Wal};
 use super::options::Opening;
 use super::preflight::{self, OPEN_LIMIT, TornTail};
 use super::store::{GetError, Store};
-use super::{checkpoint, keys, witness};
+use super::{checkpoint, keys, letters, witness};
 
 /// The layout of keys and families this version writes.
 const LAYOUT: u32 = 1;
@@ -93,6 +93,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     let given_up: Vec<_> = lost.iter().map(|lost| lost.range).collect();
     give_up(&store, &mut gaps, lost, trimmed)?;
     let dedupe = remembered(&store, &config)?;
+    let letters = letters::read_books(&store)?;
     let tail = Tail {
         end: catalogue.active.end,
         messages: catalogue.active.messages_end(),
@@ -114,7 +115,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     let floor = Floor { offset: oldest.first, messages_before: oldest.messages_before };
     let report_too = report.clone();
     let node = marker.node;
-    let found = Found { node, catalogue, tail, trimmed, gaps, report: report_too };
+    let found = Found { node, catalogue, tail, trimmed, gaps, letters, report: report_too };
     let shared = Arc::new(Shared::new(config, store, found));
     // RocksDB has replayed its log into files by now, synced.
     shared.witness(tail);
@@ -252,7 +253,8 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     if !families.iter().all(ours) {
         return foreign();
     }
-    if keys::ALL.iter().all(|family| families.iter().any(|found| found == family)) {
+    let needed = keys::ALL.iter().filter(|family| !keys::ADDED.contains(family));
+    if needed.into_iter().all(|family| families.iter().any(|found| found == family)) {
         return Ok(());
     }
     // What lacks a family is left from a start that was killed, and empty, or is not ours.
@@ -386,7 +388,7 @@ fn remembered(store: &Store, config: &Config) -> Result<Dedupe, OpenError> {
     Ok(dedupe)
 }
 
-fn scan(
+pub(super) fn scan(
     store: &Store,
     family: &str,
     from: &[u8],
@@ -415,7 +417,7 @@ impl From<rocksdb::Error> for Stop {
     }
 }
 
-fn get<M: prost::Message + Default>(
+pub(super) fn get<M: prost::Message + Default>(
     store: &Store,
     family: &str,
     key: &[u8],

@@ -6,6 +6,7 @@ mod failpoints;
 mod faults;
 mod full;
 mod in_force;
+mod letters;
 mod model;
 mod poison;
 mod room;

@@ -1,7 +1,7 @@
 //! Reading everything: every crc, and whether what is stored fits together.
 //!
-//! Nothing is mended. Each thing that is wrong is told with its place, and the reading goes on
-//! behind it. What is checked:
+//! Nothing is mended. What an operator has given up before is known, and no defect. Each thing that
+//! is wrong is told with its place, and the reading goes on behind it. What is checked:
 //!
 //! - the marker and the trim point are there and whole;
 //! - the catalogue has no hole, begins at the trim point, and ends with its one open segment; a
@@ -11,110 +11,29 @@
 //! - a remembered frame id leads to the frame that has it, never to one that is not there: that
 //!   would refuse a frame for ever; and the ids of the newest hour are all remembered;
 //! - a checkpoint lies in the log, and its totals add up to the messages before it (I8);
+//! - every dead letter is whole, and there are as many as their totals say;
 //! - every value that this version does not know, in families and among the facts about the store,
 //!   has a right crc.
 
+mod books;
+mod defect;
+mod ids;
+mod kept;
+
+pub use defect::{Defect, Part};
+use ids::{NONE, UNKNOWN, identity, print};
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::generated::storage;
-use crate::logplex::{self, Profile};
-use crate::record::{Checkpoint, Record, checked, decode_record, decode_value};
-use crate::types::{DestinationName, Offset, OffsetRange, Position, SegmentId};
+use crate::logplex;
+use crate::record::{checked, decode_record};
+use crate::types::{Offset, OffsetRange};
 
 use super::catalogue::Segment;
-use super::dedupe;
+use super::gaps::Gap;
 use super::inspect::ReadOnlyLog;
 use super::keys;
-
-/// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Defect {
-    /// Where.
-    pub part: Part,
-    /// What.
-    pub what: String,
-}
-
-/// A part of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The store marker.
-    Marker,
-    /// The trim point.
-    TrimPoint,
-    /// The catalogue of segments as a whole.
-    Catalogue,
-    /// One segment.
-    Segment(SegmentId),
-    /// One frame.
-    Frame(Offset),
-    /// Several frames.
-    Frames(OffsetRange),
-    /// A remembered frame id, and the offset it leads to, if that can be read.
-    FrameId(Option<Offset>),
-    /// A destination's checkpoint.
-    Checkpoint(String),
-    /// A column family.
-    Family(String),
-}
-
-impl Part {
-    /// What kind of part it is, in a word.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Marker => "marker",
-            Self::TrimPoint => "trim_point",
-            Self::Catalogue => "catalogue",
-            Self::Segment(_) => "segment",
-            Self::Frame(_) => "frame",
-            Self::Frames(_) => "frames",
-            Self::FrameId(_) => "frame_id",
-            Self::Checkpoint(_) => "checkpoint",
-            Self::Family(_) => "family",
-        }
-    }
-
-    /// The first offset it is about.
-    #[must_use]
-    pub const fn offset(&self) -> Option<Offset> {
-        match self {
-            Self::Frame(offset) => Some(*offset),
-            Self::Frames(range) => Some(range.start),
-            Self::FrameId(offset) => *offset,
-            Self::Marker
-            | Self::TrimPoint
-            | Self::Catalogue
-            | Self::Segment(_)
-            | Self::Checkpoint(_)
-            | Self::Family(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Marker => f.write_str("the store marker"),
-            Self::TrimPoint => f.write_str("the trim point"),
-            Self::Catalogue => f.write_str("the catalogue"),
-            Self::Segment(id) => write!(f, "segment {id}"),
-            Self::Frame(offset) => write!(f, "the frame at offset {offset}"),
-            Self::Frames(range) => write!(f, "the frames {range}"),
-            Self::FrameId(Some(offset)) => write!(f, "the remembered id of offset {offset}"),
-            Self::FrameId(None) => f.write_str("a remembered frame id"),
-            Self::Checkpoint(name) => write!(f, "the checkpoint of {name}"),
-            Self::Family(name) => write!(f, "the family {name}"),
-        }
-    }
-}
-
-impl fmt::Display for Defect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.part, self.what)
-    }
-}
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,6 +54,10 @@ pub struct Verification {
     pub frame_ids: u64,
     /// Checkpoints.
     pub checkpoints: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Frames that are not there, or damaged, and were given up.
+    pub given_up: u64,
     /// Values that this version does not know.
     pub other_values: u64,
     /// Things that are wrong.
@@ -167,27 +90,10 @@ impl ReadOnlyLog {
             sum: Sum::default(),
             at_segment: 0,
             wanted: BTreeMap::new(),
+            given_up: Vec::new(),
         };
         run.all()
     }
-}
-
-/// What is known of a frame's id.
-const UNKNOWN: u64 = 0;
-const NONE: u64 = 1;
-
-/// The first 8 bytes of a digest, and never [`UNKNOWN`] or [`NONE`].
-fn print(digest: &keys::Digest) -> u64 {
-    let head = digest.first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head));
-    head | 2
-}
-
-/// The digest under which a frame's id is remembered. None without an id, and for log-shuttle,
-/// whose ids belong to a user that the record does not name.
-fn identity(record: &Record) -> Option<keys::Digest> {
-    let id = record.frame_id.as_deref()?;
-    let scope = record.drain_token.as_deref().unwrap_or_default();
-    (record.profile == Profile::Logplex).then(|| dedupe::digest(scope, id))
 }
 
 /// The frames of the segment at hand.
@@ -214,11 +120,14 @@ struct Run<'a, P, F> {
     at_segment: usize,
     /// The offsets of checkpoints, and what was found there: messages before, and messages in it.
     wanted: BTreeMap<Offset, Option<(u64, u32)>>,
+    /// What was damaged and given up, in the order of the log.
+    given_up: Vec<Gap>,
 }
 
 impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     fn all(mut self) -> Verification {
         self.marker();
+        self.gaps();
         let (first, before) = self.trim_point();
         self.done.first = first;
         self.catalogue(first, before);
@@ -239,6 +148,7 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         }
         self.end_segments(end, false);
         self.balance(&checkpoints, first, end);
+        self.letters();
         self.others();
         self.done
     }
@@ -337,6 +247,9 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     /// The offset behind the last record, or the end of the sealed segments if that is further.
     fn end(&mut self) -> Offset {
         let catalogued = self.segments.last().map(|(segment, _)| segment.end).unwrap_or_default();
+        // The log may end in what was given up.
+        let catalogued =
+            self.given_up.last().map_or(catalogued, |gap| gap.range.end.max(catalogued));
         match self.log.last_key(keys::RECORDS) {
             Ok(Some(key)) => match keys::offset_of(&key) {
                 Some(offset) => offset.next().max(catalogued),
@@ -354,34 +267,6 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         }
     }
 
-    fn checkpoints(&mut self) -> Vec<(DestinationName, Checkpoint)> {
-        let rows = match self.log.rows(keys::CURSORS) {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.defect(Part::Family(keys::CURSORS.to_owned()), error.to_string());
-                return Vec::new();
-            }
-        };
-        let mut all = Vec::new();
-        for (key, value) in rows {
-            self.done.checkpoints += 1;
-            let text = String::from_utf8_lossy(&key).into_owned();
-            match (DestinationName::new(&text), Checkpoint::decode(&value)) {
-                (Ok(name), Ok(checkpoint)) => {
-                    self.wanted.insert(checkpoint.position.offset, None);
-                    all.push((name, checkpoint));
-                }
-                (Ok(name), Err(error)) => {
-                    self.defect(Part::Checkpoint(name.to_string()), error.to_string());
-                }
-                (Err(_), _) => {
-                    self.defect(Part::Checkpoint(text), "its key is no destination's name");
-                }
-            }
-        }
-        all
-    }
-
     /// Reads the records of a range. Returns what is known of each frame's id.
     fn frames(&mut self, range: OffsetRange) -> Vec<u64> {
         let room = usize::try_from(range.len()).unwrap_or(usize::MAX);
@@ -394,7 +279,9 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
             let Some(error) = failure else { break };
             let readable = self.next_readable(OffsetRange { start: at, end: range.end });
             let lost = OffsetRange { start: at, end: readable };
-            self.defect(Part::Frames(lost), format!("RocksDB cannot read them: {error}"));
+            for lost in self.unknown(lost) {
+                self.defect(Part::Frames(lost), format!("RocksDB cannot read them: {error}"));
+            }
             self.skip_to(readable);
             at = readable;
         }
@@ -445,13 +332,15 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
     }
 
     fn missing(&mut self, range: OffsetRange) {
-        self.defect(Part::Frames(range), "are missing");
+        for range in self.unknown(range) {
+            self.defect(Part::Frames(range), "are missing");
+        }
         self.skip_to(range.end);
     }
 
     /// Frames up to here could not be read.
     fn skip_to(&mut self, offset: Offset) {
-        self.running.clear();
+        self.go_on_behind(offset);
         self.sum.broken = true;
         self.end_segments(offset, true);
     }
@@ -487,8 +376,12 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         let record = match decode_record(value) {
             Ok(record) => record,
             Err(error) => {
-                self.defect(Part::Frame(offset), format!("is damaged: {error}"));
-                self.running.clear();
+                if self.given_up_at(offset).is_some() {
+                    self.done.given_up += 1;
+                } else {
+                    self.defect(Part::Frame(offset), format!("is damaged: {error}"));
+                }
+                self.go_on_behind(offset.next());
                 self.sum.broken = true;
                 return UNKNOWN;
             }
@@ -566,146 +459,22 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
         range.end
     }
 
-    /// The newest hour under which an id is remembered.
-    fn newest_hour(&mut self) -> Option<u32> {
-        match self.log.last_key(keys::FRAMES) {
-            Ok(key) => key.and_then(|key| keys::frame_of(&key)).map(|(hour, _)| hour),
-            Err(error) => {
-                self.defect(Part::Family(keys::FRAMES.to_owned()), error.to_string());
-                None
-            }
-        }
-    }
-
-    /// Compares the remembered ids that lead into a range with the frames there.
-    fn frame_ids(&mut self, range: OffsetRange, end: Offset, prints: &[u64], newest: Option<u32>) {
-        let first_round = range.start == self.done.first;
-        let mut remembered = vec![false; prints.len()];
-        let (mut seen, mut wrong) = (0, Vec::new());
-        let scanned = self.log.scan(keys::FRAMES, |key, value| {
-            seen += 1;
-            let known = decode_value::<storage::FrameKey>(value);
-            let (digest, offset) = match (keys::frame_of(key), known) {
-                (Some((_, digest)), Ok(known)) => (digest, Offset::new(known.offset)),
-                (None, _) if first_round => {
-                    return wrong.push((None, "its key has a wrong length".to_owned()));
-                }
-                (_, Err(error)) if first_round => return wrong.push((None, error.to_string())),
-                // Told in the first round.
-                _ => return,
-            };
-            if offset >= end {
-                if first_round {
-                    let what = "there is no such frame: it would be taken for stored".to_owned();
-                    wrong.push((Some(offset), what));
-                }
-                return;
-            }
-            // What lies below the trim point was delivered, and stays known for its time.
-            let Some(index) = offset.get().checked_sub(range.start.get()) else { return };
-            let index = usize::try_from(index).unwrap_or(usize::MAX);
-            let Some(found) = prints.get(index) else { return };
-            if let Some(slot) = remembered.get_mut(index) {
-                *slot = true;
-            }
-            if *found == NONE {
-                wrong.push((Some(offset), "the frame has no id".to_owned()));
-            } else if *found != UNKNOWN && *found != print(&digest) {
-                wrong.push((Some(offset), "the frame has another id".to_owned()));
-            }
-        });
-        if first_round {
-            self.done.frame_ids = seen;
-        }
-        if let Err(error) = scanned
-            && first_round
-        {
-            self.defect(Part::Family(keys::FRAMES.to_owned()), error.to_string());
-            return;
-        }
-        for (offset, what) in wrong {
-            self.defect(Part::FrameId(offset), what);
-        }
-        let Some(newest) = newest else { return };
-        let forgotten = (range.start.get()..)
-            .zip(remembered.iter().zip(prints))
-            .filter(|(_, (remembered, print))| !**remembered && **print > NONE)
-            .map(|(offset, _)| Offset::new(offset));
-        for offset in forgotten.collect::<Vec<_>>() {
-            if self.is_forgotten(offset, newest) {
-                let what = "its id is not remembered: its next try would be stored twice";
-                self.defect(Part::Frame(offset), what);
-            }
-        }
-    }
-
-    /// Whether a frame of the newest hour, whose id leads nowhere or elsewhere, is forgotten. An
-    /// id that leads to a later frame is not: memory had run out in between.
-    fn is_forgotten(&self, offset: Offset, newest: u32) -> bool {
-        let value = self.log.raw(keys::RECORDS, &keys::record(offset)).ok().flatten();
-        let Some(record) = value.and_then(|value| decode_record(&value).ok()) else {
-            return false;
-        };
-        let (Some(digest), hour) = (identity(&record), dedupe::hour(record.received)) else {
-            return false;
-        };
-        let there = |hour| {
-            matches!(self.log.raw(keys::FRAMES, &keys::frame(hour, &digest)), Ok(Some(_)) | Err(_))
-        };
-        hour >= newest && !(newest..=hour).any(there)
-    }
-
-    fn balance(&mut self, all: &[(DestinationName, Checkpoint)], first: Offset, end: Offset) {
-        for (name, checkpoint) in all {
-            let Position { offset, index } = checkpoint.position;
-            let part = || Part::Checkpoint(name.to_string());
-            if offset < first || offset > end {
-                let what = format!("is at {offset}, the log has [{first}, {end})");
-                self.defect(part(), what);
-                continue;
-            }
-            let (before, messages) = if offset == end {
-                // Not when several numbers are possible.
-                (self.running.first().copied().filter(|_| self.running.len() == 1), 0)
-            } else {
-                let found = self.wanted.get(&offset).copied().flatten();
-                // A frame that cannot be read has been told.
-                let Some((before, messages)) = found else { continue };
-                (Some(before), messages)
-            };
-            if index > 0 && index >= messages {
-                let what =
-                    format!("is at message {index} of offset {offset}, which has {messages}");
-                self.defect(part(), what);
-                continue;
-            }
-            let settled = checkpoint.origin_messages.wrapping_add(checkpoint.totals.settled());
-            if let Some(before) = before
-                && before + u64::from(index) != settled
-            {
-                let what = format!(
-                    "its books do not balance: {} messages before its origin and {} settled, but \
-                     {} before its position",
-                    checkpoint.origin_messages,
-                    checkpoint.totals.settled(),
-                    before + u64::from(index)
-                );
-                self.defect(part(), what);
-            }
-        }
-    }
-
     /// What a newer forebay has added, families and further facts about the store: values in the
     /// common envelope.
     fn others(&mut self) {
-        let known = ["default", keys::RECORDS, keys::SEGMENTS, keys::FRAMES, keys::CURSORS];
+        let known =
+            ["default", keys::RECORDS, keys::SEGMENTS, keys::FRAMES, keys::CURSORS, keys::LETTERS];
         let others: Vec<String> =
             self.log.families().filter(|name| !known.contains(name)).map(str::to_owned).collect();
         for family in others {
             let (mut seen, mut wrong) = (0, Vec::new());
             let scanned = self.log.scan(&family, |key, value| {
-                // These two have been looked at.
-                if family == keys::META && (key == keys::STORE || key == keys::TRIM) {
+                // These have been looked at.
+                let seen_before = key == keys::STORE
+                    || key == keys::TRIM
+                    || key.starts_with(keys::GAP)
+                    || keys::letter_totals_of(key).is_some();
+                if family == keys::META && seen_before {
                     return;
                 }
                 seen += 1;

@@ -7,7 +7,8 @@ use std::path::Path;
 fn parts(name: &str) -> Option<(Vec<&str>, &str)> {
     let (module, test) = name.rsplit_once("::")?;
     // Where the tests of a module are written, in it, below it or beside it, is nobody's business.
-    Some((module.split("::").filter(|part| *part != "tests").collect(), test))
+    let module = module.split("::").map(|part| part.trim_end_matches("_tests"));
+    Some((module.filter(|part| *part != "tests").collect(), test))
 }
 
 /// The module a file belongs to, as [`parts`] has it.
@@ -85,6 +86,10 @@ fn every_test_named_here_exists() {
     assert!(missing.is_empty(), "no such tests: {missing:#?}");
 
     assert!(sections.len() >= 12, "three promises and nine invariants, at least");
+    assert!(exists(
+        "sink::pack_tests::the_pieces_of_a_batch_are_the_batch_and_a_letter_is_its_event"
+    ));
+    assert!(!exists("delivery::machine_tests::no_such_test"));
     assert!(!exists("delivery::simulation::no_such_test"));
     assert!(!exists("wal::in_every_world_nothing_is_lost_and_the_books_balance"));
     assert!(!exists("it::signals::lab"), "a function that is no test");

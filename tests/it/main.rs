@@ -29,6 +29,8 @@ mod conformance;
 mod dashboard;
 /// What each answer costs a Logplex.
 mod decisions;
+/// Messages that collectors refuse.
+mod dead_letters;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The same frame sent twice is stored once.

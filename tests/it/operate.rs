@@ -70,7 +70,11 @@ async fn the_state_is_shown_to_people_and_to_programs() {
     let json = run(&[&["status", "--json"], &config[..]].concat()).json();
     assert_eq!(json["destinations"][1]["name"], "dead");
 
-    let cursors = run(&[&["cursor", "list", "--json"], &config[..]].concat()).json();
+    // The checkpoint that holds the acknowledgement is written a moment later.
+    let listed = || run(&[&["cursor", "list", "--json"], &config[..]].concat()).json();
+    eventually(SOON, "the cursor is behind the frame", async || listed()[1]["position"][0] == 1)
+        .await;
+    let cursors = listed();
     assert_eq!((&cursors[0]["name"], &cursors[0]["position"][0]), (&"dead".into(), &0.into()));
     assert_eq!((&cursors[1]["name"], &cursors[1]["position"][0]), (&"splunk".into(), &1.into()));
     assert_eq!(cursors[1]["orphaned"], false);

@@ -13,6 +13,12 @@ const RATE: u32 = 20_000;
 const SEGMENTS: &str = "segment_size = \"1MiB\"\nretention = \"0s\"\n";
 const BATCHES: &str = "window = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
 
+/// The same, and old channels are asked for two seconds, or not at all.
+const ASKING: &str =
+    "recall = \"2s\"\nwindow = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
+const NOT_ASKING: &str =
+    "recall = \"0s\"\nwindow = 16\n[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
+
 /// A log that is soon full: what is delivered has to go at once, so that drops happen all the time
 /// and not every ten seconds.
 const SMALL_LOG: &str = "segment_size = \"1MiB\"\nmax_size = \"6MiB\"\nretention = \"0s\"\n";
@@ -75,12 +81,22 @@ impl Moment {
 /// alone.
 #[tokio::test]
 async fn killed_200_times_under_load_and_nothing_is_lost() {
-    let kills = from_environment("FOREBAY_KILLS").unwrap_or(KILLS);
+    // The collector acknowledges within 300 ms: what it has not in two seconds, it never will.
+    killed(from_environment("FOREBAY_KILLS").unwrap_or(KILLS), ASKING).await;
+}
+
+/// The same without the old channels, as a measure of what it saves to ask them.
+#[tokio::test]
+async fn killed_10_times_without_asking_old_channels_and_nothing_is_lost() {
+    killed(10, NOT_ASKING).await;
+}
+
+async fn killed(kills: u64, settings: &'static str) {
     let seed = from_environment("FOREBAY_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("FOREBAY_KILL_SEED={seed}");
     let mut chance = fastrand::Rng::with_seed(seed);
     let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, BATCHES).wal(SMALL_LOG);
+    let mut lab = Lab::with(&hec, settings).wal(SMALL_LOG);
     let sending = lab.send(|config| {
         config.connections = number(8);
         config.messages_per_frame = number(50);

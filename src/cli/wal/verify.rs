@@ -43,6 +43,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Trouble> {
             "segments": done.segments,
             "frame_ids": done.frame_ids,
             "cursors": done.checkpoints,
+            "dead_letters": done.dead_letters,
+            "given_up_frames": done.given_up,
             "other_values": done.other_values,
             "in_use_by": log.used_by(),
             "defects": done.defects,
@@ -54,9 +56,13 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Trouble> {
             1 => paint(Tone::Bad, "1 defect"),
             many => paint(Tone::Bad, &format!("{many} defects")),
         };
+        let more = |count, what| match count {
+            0 => String::new(),
+            count => format!(", {} {what}", human::count(count)),
+        };
         format!(
             "read {} frames of [{}, {}) with {} messages and {}, {} segments, {} frame ids, {} \
-             cursors: {verdict}",
+             cursors{}{}: {verdict}",
             human::count(done.frames),
             done.first,
             done.end,
@@ -65,6 +71,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Exit, Trouble> {
             human::count(done.segments),
             human::count(done.frame_ids),
             human::count(done.checkpoints),
+            more(done.dead_letters, "dead letters"),
+            more(done.given_up, "frames given up before"),
         )
     };
     writeln!(out, "{sums}")?;
@@ -94,7 +102,10 @@ fn row(defect: &Defect) -> String {
     let row = match &defect.part {
         Part::Frames(range) => Row { end_offset: Some(range.end.get()), ..row },
         Part::Segment(id) => Row { segment: Some(id.get()), ..row },
-        Part::Checkpoint(name) | Part::Family(name) => Row { name: Some(name), ..row },
+        Part::Checkpoint(name)
+        | Part::DeadLetter(name, _)
+        | Part::DeadLetters(name)
+        | Part::Family(name) => Row { name: Some(name), ..row },
         Part::Marker | Part::TrimPoint | Part::Catalogue | Part::Frame(_) | Part::FrameId(_) => row,
     };
     // Nothing in it could fail.

@@ -15,7 +15,7 @@ use crate::config::table;
 use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
 use crate::hec::Target;
 use crate::hec::mapping::{Format, Mapping, MappingConfig, Nul};
-use crate::sink::{Compression, Config, RawSource, Start};
+use crate::sink::{Compression, Config, DeadLetters, RawSource, Start};
 use crate::types::{ByteSize, DestinationName};
 
 /// Every destination. At least one, each with a name of its own.
@@ -64,6 +64,7 @@ fn resolve(
     let proxy = trust::proxy(&mut reader);
     let flow = Flow::read(&mut reader);
     let batch = batch(section.one("destination.batch"), reader.report);
+    let dead_letters = dead_letters(section.one("destination.dead_letters"), reader.report);
     let trust = trust::resolve(section.one("destination.tls"), reader.report);
     let event = event(section, drains, reader.report);
     let raw = match (&target, &event) {
@@ -89,6 +90,7 @@ fn resolve(
         start: start?,
         timeout: timeout?.value,
         delivery: flow?.with(count, batch?.limits()),
+        dead_letters: dead_letters?,
         mapping: event.mapping,
         max_event: event.max.value,
     })
@@ -160,6 +162,8 @@ fn name(
 #[derive(Debug)]
 struct Flow {
     lanes: NonZeroUsize,
+    max_lanes: NonZeroUsize,
+    recall: Duration,
     window: NonZeroUsize,
     acknowledgement: Acknowledgement,
     ack_timeout: Duration,
@@ -169,6 +173,8 @@ struct Flow {
 impl Flow {
     fn read(reader: &mut Reader<'_, '_, '_>) -> Result<Self, Reported> {
         let lanes = reader.some(&table::LANES);
+        let max_lanes = reader.some(&table::MAX_LANES);
+        let recall = reader.time(&table::RECALL);
         let window = reader.some(&table::WINDOW);
         let key = &table::ACKNOWLEDGEMENT;
         let acknowledgement = reader
@@ -197,6 +203,8 @@ impl Flow {
         }
         Ok(Self {
             lanes: lanes?,
+            max_lanes: max_lanes?,
+            recall: recall?.value,
             window: window?,
             acknowledgement: acknowledgement?,
             ack_timeout: ack_timeout?.value,
@@ -208,6 +216,9 @@ impl Flow {
         delivery::Config {
             endpoints,
             lanes_per_endpoint: self.lanes,
+            max_lanes_per_endpoint: self.max_lanes.max(self.lanes),
+            recall: self.recall,
+            believe_refusals: false,
             window: self.window,
             batch,
             acknowledgement: self.acknowledgement,
@@ -241,6 +252,17 @@ fn batch(section: Option<&RawSection<'_>>, report: &mut Report<'_>) -> Result<Ba
     let max_events = reader.some(&table::BATCH_MAX_EVENTS);
     let linger = reader.time(&table::BATCH_LINGER);
     Ok(Batch { max_bytes: max_bytes?, max_events: max_events?, linger: linger?.value })
+}
+
+/// `[destination.dead_letters]`.
+fn dead_letters(
+    section: Option<&RawSection<'_>>,
+    report: &mut Report<'_>,
+) -> Result<DeadLetters, Reported> {
+    let mut reader = Reader::new(section, report);
+    let max_size = reader.size(&table::LETTERS_MAX_SIZE);
+    let max_age = reader.time(&table::LETTERS_MAX_AGE);
+    Ok(DeadLetters { max_size: max_size?.value, max_age: max_age?.value })
 }
 
 /// `[destination.event]` and `[destination.filter]`.

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::MS;
-use super::rig::{ACK_TIMEOUT, BATCH, Rig, Sent, accepted, config, one_lane};
+use super::rig::{ACK_TIMEOUT, BATCH, Rig, Sent, accepted, config, encoded, one_lane};
 
 /// One lane with `batches` of them accepted, under the ids 0, 1, …, and none acknowledged.
 fn unacked(batches: u64) -> (Rig, Sent) {
@@ -47,9 +47,9 @@ fn the_body_is_let_go_at_the_2xx_and_read_again_when_it_is_needed_again() {
     rig.auto = false;
     rig.pass(ACK_TIMEOUT * 2);
     let range = rig.ranges[&sent.batch];
-    assert!(rig.actions.contains(&Action::Encode { batch: sent.batch, range }));
+    assert!(rig.actions.contains(&Action::Encode { batch: sent.batch, range, plain: false }));
     assert_eq!(rig.sends(), [], "not before the body is there");
-    rig.tell(Event::Encoded(sent.batch));
+    rig.tell(encoded(sent.batch, range));
     assert_eq!(rig.send().batch, sent.batch);
 }
 
@@ -304,4 +304,24 @@ fn an_answer_to_a_post_that_nobody_sent_changes_nothing() {
     rig.posted(Sent { lane: LaneId(99), ..sent }, accepted(Some(9)));
     rig.answered(ChannelId::from_random(3), &[0]);
     assert_eq!(rig.machine.status(), before);
+}
+
+#[test]
+fn a_channel_that_was_used_for_long_is_drained_and_replaced() {
+    let (mut rig, old) = unacked(1);
+    let (channel, ids) = rig.poll();
+    rig.answered(channel, &ids);
+    rig.now += Duration::from_mins(10);
+    rig.grow(2 * BATCH);
+    rig.pass(Duration::from_secs(1));
+    let last = rig.send();
+    assert_eq!(last.channel, old.channel, "it is seen at the next answer");
+    rig.accepted(last, 1);
+    let fresh = rig.send();
+    assert_ne!(fresh.channel, old.channel);
+    // What is outstanding on the old one is still asked for there.
+    let (channel, ids) = rig.poll();
+    assert_eq!((channel, ids.as_slice()), (old.channel, &[1][..]));
+    rig.answered(channel, &ids);
+    assert_eq!((rig.settled(), rig.resent()), (2 * BATCH, vec![]));
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::*;
-use super::rig::{BATCH, config, count, fault};
+use super::rig::{BATCH, config, count, encoded, fault, offsets, parts, refused};
+use crate::record::Fate;
 use crate::types::Offset;
 
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -16,10 +17,23 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 enum Step {
     Wait(u64),
     Grow(u64),
-    Read { most: u64, filtered: u64 },
+    Read {
+        most: u64,
+        filtered: u64,
+    },
     Encode,
-    Post { pick: usize, outcome: Answer },
-    Poll { pick: usize, outcome: Answer },
+    /// Where a batch is cut is looked up, or a dead letter is written, if there is room.
+    Look {
+        room: bool,
+    },
+    Post {
+        pick: usize,
+        outcome: Answer,
+    },
+    Poll {
+        pick: usize,
+        outcome: Answer,
+    },
     Commit,
     Stop,
     Nonsense(Nonsense),
@@ -36,6 +50,12 @@ enum Answer {
     Unreachable,
     Doubt,
     Fault,
+    /// For a POST: this event is refused, and those before it are taken if there is an id.
+    Refused {
+        bad: Option<u64>,
+        ack: bool,
+    },
+    TooLarge,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +91,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Answer::Unreachable),
         1 => Just(Answer::Doubt),
         1 => Just(Answer::Fault),
+        3 => (proptest::option::of(0..6u64), any::<bool>())
+            .prop_map(|(bad, ack)| Answer::Refused { bad, ack }),
+        1 => Just(Answer::TooLarge),
     ];
     let nonsense = prop_oneof![
         (0..40u64, 0..60u64, 0..80u64).prop_map(|(batch, from, to)| Nonsense::Read {
@@ -89,6 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..12u64).prop_map(Step::Grow),
         8 => (1..=BATCH, 0..3u64).prop_map(|(most, filtered)| Step::Read { most, filtered }),
         4 => Just(Step::Encode),
+        5 => any::<bool>().prop_map(|room| Step::Look { room }),
         10 => (any::<usize>(), answer.clone())
             .prop_map(|(pick, outcome)| Step::Post { pick, outcome }),
         8 => (any::<usize>(), answer).prop_map(|(pick, outcome)| Step::Poll { pick, outcome }),
@@ -104,7 +128,7 @@ struct Truth {
     endpoint: Option<EndpointId>,
     highest: Option<u64>,
     /// What each id stands for, as long as the ids rise.
-    ids: BTreeMap<u64, BatchId>,
+    ids: BTreeMap<u64, PositionRange>,
     /// No further POST may be made on it.
     doubted: bool,
 }
@@ -115,11 +139,16 @@ struct Account {
     tail: Tail,
     reading: Option<(BatchId, Position)>,
     encoding: Vec<BatchId>,
-    posting: BTreeMap<LaneId, (ChannelId, BatchId)>,
+    posting: BTreeMap<LaneId, (ChannelId, PositionRange)>,
     polling: BTreeMap<ChannelId, Vec<u64>>,
     channels: BTreeMap<ChannelId, Truth>,
-    /// Each batch's range, as it was read, and whether it may be passed.
-    batches: BTreeMap<BatchId, (PositionRange, bool)>,
+    /// Each batch's range at this moment.
+    ranges: BTreeMap<BatchId, PositionRange>,
+    /// Each message that was read: whether the checkpoint may pass it.
+    may_pass: BTreeMap<u64, bool>,
+    looking: Vec<(BatchId, PositionRange, Option<Cut>)>,
+    /// Messages that were refused, alone, and whether anything was taken since the first time.
+    refused: BTreeSet<u64>,
     bodies: BTreeSet<BatchId>,
     committing: bool,
     committed: Position,
@@ -141,7 +170,10 @@ impl Account {
             posting: BTreeMap::new(),
             polling: BTreeMap::new(),
             channels: BTreeMap::new(),
-            batches: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            may_pass: BTreeMap::new(),
+            looking: Vec::new(),
+            refused: BTreeSet::new(),
             bodies: BTreeSet::new(),
             committing: false,
             committed: Position::ZERO,
@@ -166,7 +198,20 @@ impl Account {
             Step::Read { most, filtered } => self.read(most, filtered),
             Step::Encode => {
                 if let Some(batch) = self.encoding.pop() {
-                    self.tell(Event::Encoded(batch));
+                    self.tell(encoded(batch, self.ranges[&batch]));
+                }
+            }
+            Step::Look { room } => {
+                let Some((batch, range, cut)) = self.looking.pop() else { return };
+                if let Some(cut) = cut {
+                    self.tell(Event::Split { batch, cut, parts: parts(range, cut) });
+                } else if room {
+                    let [at] = offsets(range).collect::<Vec<_>>()[..] else { panic!("{range}") };
+                    assert!(self.refused.contains(&at), "{at} was never refused alone");
+                    self.may_pass.insert(at, true);
+                    self.tell(Event::DeadLettered(batch));
+                } else {
+                    self.tell(Event::DeadLettersFull(batch));
                 }
             }
             Step::Post { pick, outcome } => self.post(pick, outcome),
@@ -188,12 +233,14 @@ impl Account {
     fn read(&mut self, most: u64, filtered: u64) {
         let Some((batch, from)) = self.reading.take() else { return };
         let messages = self.tail.end.since(from.offset).min(most);
-        let filtered = filtered.min(messages);
+        let filtered = if filtered == 2 { messages } else { 0 };
         let end = Position::at(Offset::new(from.offset.get() + messages));
         let range = PositionRange { start: from, end };
         // Known only once the machine has taken it: a stop turns a read away.
         if !self.stopped && !range.is_empty() {
-            self.batches.insert(batch, (range, filtered == messages));
+            self.ranges.insert(batch, range);
+            // The rig's pieces know nothing of filtered messages: all or none.
+            self.may_pass.extend(offsets(range).map(|at| (at, filtered == messages)));
         }
         self.tell(Event::Read(ReadBatch {
             batch,
@@ -209,7 +256,7 @@ impl Account {
 
     fn post(&mut self, pick: usize, answer: Answer) {
         let Some(lane) = nth(self.posting.keys(), pick) else { return };
-        let (channel, batch) = self.posting.remove(&lane).unwrap();
+        let (channel, range) = self.posting.remove(&lane).unwrap();
         let truth = self.channels.get_mut(&channel).unwrap();
         let after = None;
         let outcome = match answer {
@@ -221,7 +268,7 @@ impl Account {
                     truth.doubted = true;
                 } else {
                     truth.highest = Some(id);
-                    truth.ids.insert(id, batch);
+                    truth.ids.insert(id, range);
                 }
                 PostOutcome::Accepted { ack: Some(AckId::new(id)), pressed: id % 2 == 1 }
             }
@@ -230,8 +277,33 @@ impl Account {
             Answer::Unreachable => PostOutcome::Unreachable { after },
             Answer::Doubt => PostOutcome::Doubt { after },
             Answer::Fault => fault(),
+            Answer::Refused { bad, ack } => {
+                let events = offsets(range).count() as u64;
+                let taken = bad.filter(|bad| *bad > 0 && *bad < events);
+                truth.doubted |= !ack && bad.filter(|bad| *bad < events) != Some(0);
+                let id = ack.then(|| truth.highest.map_or(0, |highest| highest + 1));
+                truth.highest = id.or(truth.highest);
+                if let (Some(taken), Some(id)) = (taken, id) {
+                    let end = Position::at(Offset::new(range.start.offset.get() + taken));
+                    truth.ids.insert(id, PositionRange { end, ..range });
+                } else if let Some(id) = id {
+                    truth.ids.insert(id, PositionRange { end: range.start, ..range });
+                }
+                if events == 1 {
+                    self.refused.extend(offsets(range));
+                }
+                refused(bad, id)
+            }
+            Answer::TooLarge => {
+                if offsets(range).count() == 1 {
+                    self.refused.extend(offsets(range));
+                }
+                let reason = Reason { status: 413, code: None, text: String::new() };
+                PostOutcome::TooLarge { reason }
+            }
         };
-        truth.doubted |= !matches!(answer, Answer::Good | Answer::Id(_) | Answer::Busy);
+        truth.doubted |= !matches!(answer, Answer::Good | Answer::Id(_) | Answer::Busy)
+            && !matches!(answer, Answer::Refused { .. } | Answer::TooLarge);
         self.tell(Event::Posted { lane, outcome });
     }
 
@@ -241,7 +313,9 @@ impl Account {
         let acked = match answer {
             Answer::Good => asked.clone(),
             Answer::Id(id) => vec![id],
-            Answer::Nothing | Answer::Busy => Vec::new(),
+            Answer::Nothing | Answer::Busy | Answer::Refused { .. } | Answer::TooLarge => {
+                Vec::new()
+            }
             Answer::Unreachable | Answer::Doubt => {
                 self.channels.get_mut(&channel).unwrap().doubted = true;
                 return self.tell(Event::Polled { channel, outcome: PollOutcome::Failed });
@@ -253,8 +327,8 @@ impl Account {
             }
         };
         for id in acked.iter().filter(|id| asked.contains(id)) {
-            if let Some(batch) = self.channels[&channel].ids.get(id) {
-                self.batches.get_mut(batch).unwrap().1 = true;
+            if let Some(range) = self.channels[&channel].ids.get(id) {
+                self.may_pass.extend(offsets(*range).map(|at| (at, true)));
             }
         }
         let acked = acked.into_iter().map(AckId::new).collect();
@@ -283,7 +357,16 @@ impl Account {
                     caught_up: None,
                 }));
             }
-            Nonsense::Encoded(batch) => self.tell(Event::Encoded(BatchId::new(batch))),
+            Nonsense::Encoded(batch) => {
+                let batch = BatchId::new(batch);
+                if !self.encoding.contains(&batch) {
+                    self.tell(Event::Encoded { batch, events: 9, filtered: 9 });
+                }
+                self.tell(Event::DeadLettered(BatchId::new(999)));
+                self.tell(Event::DeadLettersFull(batch));
+                let parts = Parts::default();
+                self.tell(Event::Split { batch, cut: Cut::Event(0), parts });
+            }
             Nonsense::Posted { lane, id } => {
                 if !self.posting.contains_key(&LaneId(lane)) {
                     let outcome =
@@ -321,7 +404,7 @@ impl Account {
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.tail), 0, "the books");
         let lanes = 4;
-        assert!(status.batches_unsettled <= 6 && status.batches_posting <= lanes);
+        assert!(status.batches_unsettled <= 64 && status.batches_posting <= lanes);
         assert!(!self.sane || self.bodies.len() <= 2 * lanes + 1, "{} bodies", self.bodies.len());
         let due = self.machine.deadline();
         assert!(due.is_none_or(|at| at > self.now), "a deadline of the past: {due:?}");
@@ -334,11 +417,13 @@ impl Account {
                 self.bodies.insert(batch);
                 self.reading = Some((batch, from));
             }
-            Action::Encode { batch, range } => {
-                assert_eq!(self.batches[&batch].0, range);
+            Action::Encode { batch, range, .. } => {
+                self.ranges.insert(batch, range);
                 self.bodies.insert(batch);
                 self.encoding.push(batch);
             }
+            Action::Split { batch, range, cut } => self.looking.push((batch, range, Some(cut))),
+            Action::DeadLetter { batch, range, .. } => self.looking.push((batch, range, None)),
             Action::Release(batch) => {
                 self.bodies.remove(&batch);
             }
@@ -352,9 +437,11 @@ impl Account {
                 let first = truth.ids.first_key_value().map(|(id, _)| *id);
                 let asked = self.polling.get(&channel);
                 let asks_first = asked.is_some_and(|ids| first.is_some_and(|id| ids.contains(&id)));
-                let settled = first.is_some_and(|id| self.batches[&truth.ids[&id]].1);
+                let settled =
+                    first.is_some_and(|id| offsets(truth.ids[&id]).all(|at| self.may_pass[&at]));
                 assert!(!asks_first || settled, "a POST while the first id is asked about");
-                assert!(self.posting.insert(lane, (channel, batch)).is_none(), "a busy lane");
+                let range = self.ranges[&batch];
+                assert!(self.posting.insert(lane, (channel, range)).is_none(), "a busy lane");
             }
             Action::Poll { endpoint, channel, ids } => {
                 let truth = &self.channels[&channel];
@@ -375,15 +462,21 @@ impl Account {
     fn commit(&mut self, checkpoint: &Checkpoint) {
         assert!(!self.committing, "two commits");
         self.committing = true;
-        assert!(checkpoint.position > self.committed, "the checkpoint went back, or nowhere");
+        assert!(checkpoint.position >= self.committed, "the checkpoint went back");
         self.committed = checkpoint.position;
         let soon = self.committed_at.is_some_and(|at| self.now < at + COMMIT_INTERVAL);
         assert!(self.stopped || !soon, "a commit too soon");
-        for (batch, (range, may_pass)) in &self.batches {
-            let passed = range.end <= checkpoint.position;
-            assert!(*may_pass || !passed, "the checkpoint passed {batch}, which is not settled");
+        let end = checkpoint.position.offset.get();
+        let lost = self.may_pass.range(..end).find(|(_, may_pass)| !**may_pass);
+        assert_eq!(lost, None, "the checkpoint passed what is not settled");
+        assert_eq!(checkpoint.totals.settled(), end);
+        for ahead in &checkpoint.window {
+            let may_pass = offsets(ahead.range).all(|at| self.may_pass[&at]);
+            let settled = matches!(ahead.fate, Fate::Acknowledged | Fate::DeadLettered);
+            assert!(may_pass || !settled, "{ahead:?} is saved as settled");
+            let Fate::InFlight { channel, ack, .. } = ahead.fate else { continue };
+            assert_eq!(self.channels[&channel].ids.get(&ack.get()), Some(&ahead.range));
         }
-        assert_eq!(checkpoint.totals.settled(), checkpoint.position.offset.get());
     }
 }
 

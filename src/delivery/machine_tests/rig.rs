@@ -13,6 +13,7 @@ use crate::types::{ByteSize, Offset};
 
 pub(super) const LINGER: Duration = Duration::from_millis(250);
 pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const RECALL: Duration = Duration::from_secs(4);
 pub(super) const HOLD: Duration = Duration::from_secs(5);
 pub(super) const BATCH: u64 = 5;
 
@@ -24,6 +25,7 @@ pub(super) fn config() -> Config {
     Config {
         endpoints: count(1),
         lanes_per_endpoint: count(2),
+        max_lanes_per_endpoint: count(2),
         window: count(12),
         batch: BatchLimits {
             max_bytes: ByteSize::bytes(1000),
@@ -32,6 +34,8 @@ pub(super) fn config() -> Config {
         },
         acknowledgement: Acknowledgement::Required,
         ack_timeout: ACK_TIMEOUT,
+        recall: RECALL,
+        believe_refusals: false,
         retry: RetryLimits {
             initial: Duration::from_millis(250),
             max: Duration::from_secs(10),
@@ -41,7 +45,7 @@ pub(super) fn config() -> Config {
 }
 
 pub(super) fn one_lane() -> Config {
-    Config { lanes_per_endpoint: count(1), ..config() }
+    Config { lanes_per_endpoint: count(1), max_lanes_per_endpoint: count(1), ..config() }
 }
 
 /// A POST the machine has asked for.
@@ -68,6 +72,12 @@ pub(super) struct Rig {
     pub(super) notes: Vec<Note>,
     pub(super) commits: Vec<(Duration, Checkpoint)>,
     pub(super) ranges: BTreeMap<BatchId, PositionRange>,
+    /// Offsets that are in the dead letters.
+    pub(super) buried: Vec<u64>,
+    /// Whether the dead letters are full.
+    pub(super) full: bool,
+    /// Batches that were wanted without compression.
+    pub(super) plain: Vec<BatchId>,
 }
 
 impl Rig {
@@ -76,10 +86,13 @@ impl Rig {
     }
 
     pub(super) fn from(config: Config, checkpoint: &Checkpoint) -> Self {
-        let messages = checkpoint.origin_messages + checkpoint.totals.settled();
-        let end = checkpoint.position.offset;
+        let ahead: u64 = checkpoint.window.iter().map(|ahead| ahead.messages).sum();
+        let messages = checkpoint.origin_messages + checkpoint.totals.settled() + ahead;
+        let end =
+            checkpoint.window.last().map_or(checkpoint.position, |last| last.range.end).offset;
+        let seed = 7 + checkpoint.window.len() as u128;
         Self {
-            machine: Delivery::new(config, checkpoint, 7),
+            machine: Delivery::new(config, checkpoint, seed),
             now: Duration::from_secs(1000),
             tail: Tail { end, messages, bytes: messages * 100 },
             auto: true,
@@ -89,6 +102,9 @@ impl Rig {
             notes: Vec::new(),
             commits: Vec::new(),
             ranges: BTreeMap::new(),
+            buried: Vec::new(),
+            full: false,
+            plain: Vec::new(),
         }
     }
 
@@ -102,9 +118,24 @@ impl Rig {
                 Action::Read { batch, from } if self.auto => {
                     answers.push(Event::Read(self.read(batch, from, BATCH)));
                 }
-                Action::Encode { batch, range } if self.auto => {
-                    assert_eq!(self.ranges.get(&batch), Some(&range), "the same body again");
-                    answers.push(Event::Encoded(batch));
+                Action::Encode { batch, range, plain } if self.auto => {
+                    if let Some(known) = self.ranges.get(&batch) {
+                        assert_eq!(known, &range, "the same body again");
+                    }
+                    self.ranges.insert(batch, range);
+                    self.plain.extend(plain.then_some(batch));
+                    answers.push(encoded(batch, range));
+                }
+                Action::Split { batch, range, cut } if self.auto => {
+                    self.ranges.remove(&batch);
+                    answers.push(Event::Split { batch, cut, parts: parts(range, cut) });
+                }
+                Action::DeadLetter { batch, range, .. } if self.auto && !self.full => {
+                    self.buried.push(range.start.offset.get());
+                    answers.push(Event::DeadLettered(batch));
+                }
+                Action::DeadLetter { batch, .. } if self.auto => {
+                    answers.push(Event::DeadLettersFull(batch));
                 }
                 Action::Commit(checkpoint) => {
                     self.commits.push((self.now, checkpoint));
@@ -262,6 +293,44 @@ impl Rig {
     pub(super) fn state(&self) -> EndpointState {
         self.machine.status().endpoints[0].state.clone()
     }
+}
+
+/// The messages of a range; each is an event.
+pub(super) fn offsets(range: PositionRange) -> std::ops::Range<u64> {
+    range.start.offset.get()..range.end.offset.get()
+}
+
+pub(super) fn encoded(batch: BatchId, range: PositionRange) -> Event {
+    let events = range.end.offset.since(range.start.offset);
+    Event::Encoded { batch, events, filtered: 0 }
+}
+
+fn part(start: u64, end: u64) -> Option<Part> {
+    let at = |offset| Position::at(Offset::new(offset));
+    let range = PositionRange { start: at(start), end: at(end) };
+    let messages = end - start;
+    (messages > 0).then_some(Part { range, messages, filtered: 0, events: messages })
+}
+
+/// The pieces of a range in which every message is an event.
+pub(super) fn parts(range: PositionRange, cut: Cut) -> Parts {
+    let std::ops::Range { start, end } = offsets(range);
+    match cut {
+        Cut::Event(bad) => {
+            let bad = start + bad;
+            Parts { before: part(start, bad), bad: part(bad, bad + 1), after: part(bad + 1, end) }
+        }
+        Cut::Half => {
+            let middle = start + (end - start).div_ceil(2);
+            Parts { before: part(start, middle), bad: None, after: part(middle, end) }
+        }
+    }
+}
+
+pub(super) fn refused(bad: Option<u64>, ack: Option<u64>) -> PostOutcome {
+    let (status, text) = (400, "Invalid data format".to_owned());
+    let reason = Reason { status, code: Some(6), text };
+    PostOutcome::Refused { bad, ack: ack.map(AckId::new), reason }
 }
 
 pub(super) fn accepted(ack: Option<u64>) -> PostOutcome {

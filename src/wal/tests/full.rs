@@ -108,7 +108,7 @@ fn a_checkpoint_from_before_the_drop_is_lifted() {
         assert_eq!(stored.totals.acknowledged, 4);
         assert_eq!(stored.totals.settled(), first.get() * 2, "{stored:?}");
     };
-    run(async { wal.commit(&name("splunk"), late).await.unwrap() });
+    run(async { wal.commit(&name("splunk"), late.clone()).await.unwrap() });
     check(&wal);
     close(wal);
     let (wal, _) = Wal::open(dropping(dir.path())).unwrap();
@@ -165,7 +165,7 @@ fn an_orphans_cursor_pins_is_shown_and_can_be_removed() {
     wal.configured([name("new")]);
     let orphans = wal.orphans().unwrap();
     let [orphan] = &orphans[..] else { panic!("{orphans:?}") };
-    assert_eq!((&orphan.name, orphan.checkpoint), (&name("old"), checkpoint(4)));
+    assert_eq!((&orphan.name, &orphan.checkpoint), (&name("old"), &checkpoint(4)));
     // Segments 1 and 2 of three frames, and the active one.
     assert_eq!((orphan.segments, orphan.messages), (3, 10));
     let bytes: u64 = wal.segments()[1..].iter().map(|segment| segment.bytes.get()).sum();

@@ -251,6 +251,73 @@ fn checkpoints_that_are_damaged_or_do_not_balance_are_named() {
     assert_eq!(verify(&dir).0, [""; 0]);
 }
 
+/// The same seven frames, and two dead letters of `splunk`.
+fn with_letters() -> TempDir {
+    let dir = seven();
+    let wal = open(&dir);
+    run(async {
+        for offset in [0, 1] {
+            let at = Position::at(Offset::new(offset));
+            let letter = letters::letter("bad");
+            wal.bury(&name("splunk"), at, letter, ByteSize::mib(1)).await.unwrap();
+        }
+    });
+    close(wal);
+    let (found, done) = verify(&dir);
+    assert_eq!((found, done.dead_letters), (Vec::new(), 2));
+    dir
+}
+
+#[test]
+fn dead_letters_that_are_damaged_or_missing_are_named() {
+    let key = |offset| keys::letter(&name("splunk"), Position::at(Offset::new(offset)));
+    let finding = |with: &dyn Fn(&Store, &mut WriteBatch)| {
+        let dir = with_letters();
+        tamper(&dir, with);
+        let (mut found, _) = verify(&dir);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        found.remove(0)
+    };
+    let found = finding(&|store, batch| flip(keys::LETTERS, key(1))(store, batch));
+    let wanted = format!("the dead letter {} of splunk: crc32 is ", Position::at(Offset::new(1)));
+    assert!(found.starts_with(&wanted), "{found}");
+    let found = finding(&|store, batch| remove(keys::LETTERS, key(0))(store, batch));
+    assert_eq!(found, "the dead letters of splunk: there should be 2, and are 1");
+    let totals = || keys::letter_totals(&name("splunk"));
+    let found = finding(&|store, batch| remove(keys::META, totals())(store, batch));
+    assert_eq!(found, "the dead letters of splunk: there should be 0, and are 2");
+    let found = finding(&|store, batch| flip(keys::META, totals())(store, batch));
+    let wanted = "the dead letters of splunk: their totals are damaged: crc32 is ";
+    assert!(found.starts_with(wanted), "{found}");
+}
+
+/// What an operator has given up is known; what is damaged afterwards is not.
+#[test]
+fn what_was_given_up_is_no_defect() {
+    let dir = seven();
+    // In a sealed segment, whole and in part, and at the end of the log.
+    for offset in [1, 4, 6] {
+        tamper(&dir, flip(keys::RECORDS, record_key(offset)));
+    }
+    tamper(&dir, remove(keys::RECORDS, record_key(5)));
+    let on_damage = OnDamage { skip_damaged: true, ..OnDamage::default() };
+    let (wal, _) = Wal::open(Config { on_damage, ..config(dir.path()) }).unwrap();
+    assert_eq!(wal.gaps().len(), 3);
+    run(put(&wal, None, 1, BODY));
+    close(wal);
+    let (found, done) = verify(&dir);
+    assert_eq!((found.as_slice(), done.given_up), (&[][..] as &[String], 4));
+    assert_eq!((done.frames, done.end), (4, Offset::new(8)));
+    tamper(&dir, flip(keys::RECORDS, record_key(3)));
+    let (found, _) = verify(&dir);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("the frame at offset 3: is damaged"), "{found:#?}");
+    let family = "the family meta: gap/\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01 is damaged: crc32";
+    tamper(&dir, flip(keys::META, keys::gap(Offset::new(1)).to_vec()));
+    let (found, _) = verify(&dir);
+    assert!(found[0].starts_with(family), "{found:#?}");
+}
+
 /// Values that a newer forebay may have added stand in the same envelope.
 #[test]
 fn values_that_this_version_does_not_know_are_checked_too() {

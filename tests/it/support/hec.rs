@@ -18,6 +18,8 @@ pub(crate) struct Hec {
     pub(crate) ledger: Arc<HecLedger>,
     port: Port,
     ack: AckMode,
+    /// The indexes its token may write to. Empty: any.
+    pub(crate) indexes: Vec<String>,
     /// What is not the port, the token or the acknowledgement.
     base: HecConfig,
     /// In place of the one usual token, if any.
@@ -35,6 +37,7 @@ impl Hec {
             ack,
             base: HecConfig::default(),
             tokens: Vec::new(),
+            indexes: Vec::new(),
             running: None,
         }
     }
@@ -68,7 +71,11 @@ impl Hec {
     }
 
     pub(crate) fn start(&mut self) {
-        let token = HecToken { value: Secret::new(TOKEN.to_owned()), ..HecToken::default() };
+        let token = HecToken {
+            value: Secret::new(TOKEN.to_owned()),
+            indexes: self.indexes.clone(),
+            ..HecToken::default()
+        };
         let tokens = if self.tokens.is_empty() { vec![token] } else { self.tokens.clone() };
         let config =
             HecConfig { listen: self.port.address(), tokens, ack: self.ack, ..self.base.clone() };

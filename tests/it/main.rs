@@ -27,10 +27,10 @@ mod commands;
 mod conformance;
 /// The dashboard, asked by a real Prometheus.
 mod dashboard;
-/// What each answer costs a Logplex.
-mod decisions;
 /// Messages that collectors refuse.
 mod dead_letters;
+/// What each answer costs a Logplex.
+mod decisions;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The same frame sent twice is stored once.

@@ -101,9 +101,13 @@ async fn a_body_waits_for_memory_before_it_is_read() {
     let (most, rest) = request.split_at(request.len() - 1);
     first.send(most).await;
     until("the first has its memory", || server.handler.free_memory() < free).await;
+    let taken = free - server.handler.free_memory();
+    assert!(taken >= 128, "twice its 64 KiB, as it came and for the log: {taken} KiB");
     let mut second = server.connect().await;
     second.send(post(&logplex("second"), &large)).await;
     until("the second waits", || server.handler.metrics.in_flight() == 2).await;
+    let answered = tokio::time::timeout(SHORT, second.stream.peek(&mut [0])).await;
+    assert!(answered.is_err(), "answered although there is no memory for it");
     assert!(server.stored().is_empty());
     first.send(rest).await;
     assert_eq!(first.answer().await.code(), 200);
@@ -373,6 +377,18 @@ async fn a_trusted_proxy_says_for_whom_it_connects() {
     assert_eq!(server.ask(post("", BODY)).await.code(), 200);
     assert_eq!(server.ask(with("203.0.113.9")).await.code(), 400, "nobody's word is taken");
     assert_eq!(server.stored().len(), 2);
+}
+
+/// Whoever is not among the trusted proxies speaks for itself, and a PROXY header is no HTTP.
+#[tokio::test]
+async fn a_proxy_that_nobody_trusts_is_not_believed() {
+    let server =
+        Server::with(|setup| setup.ingest.live.proxies = vec!["10.0.0.0/8".parse().unwrap()]).await;
+    assert_eq!(server.ask(post("", BODY)).await.code(), 200);
+    assert_eq!(server.stored()[0].peer, "127.0.0.1");
+    let header = super::super::proxy::tests::header("203.0.113.9");
+    assert_eq!(server.ask([header, post("", BODY)].concat()).await.code(), 400);
+    assert_eq!(server.stored().len(), 1);
 }
 
 /// Who has sent all it will send still wants its answer, also when that takes a while.

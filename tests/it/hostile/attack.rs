@@ -108,9 +108,10 @@ impl Attackers {
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.unwrap().block_on(async {
-                    let mut tasks = JoinSet::new();
+                    let (mut tasks, bomb) = (JoinSet::new(), Arc::<[u8]>::from(bomb()));
                     for kind in ATTACKS.into_iter().cycle().take(EACH * ATTACKS.len()) {
-                        tasks.spawn(again(kind, target.clone(), Arc::clone(&tally)));
+                        let (tally, bomb) = (Arc::clone(&tally), Arc::clone(&bomb));
+                        tasks.spawn(again(kind, target.clone(), tally, bomb));
                     }
                     for _ in 0..silent {
                         tasks.spawn(say_nothing(target.address, Arc::clone(&open)));
@@ -156,8 +157,7 @@ impl Drop for Attackers {
 }
 
 /// Makes an attack again and again.
-async fn again(kind: Attack, target: Target, tally: Arc<Mutex<Tally>>) {
-    let bomb = bomb();
+async fn again(kind: Attack, target: Target, tally: Arc<Mutex<Tally>>, bomb: Arc<[u8]>) {
     loop {
         let answer = attack(kind, &target, &bomb).await.unwrap_or_default();
         {

@@ -8,7 +8,8 @@
 # - ca-certificates: to fetch crates, and to trust the certificates of collectors.
 forebay_packages=(libclang-dev ccache ca-certificates)
 # - prometheus: its promtool runs the tests of the alert rules (ops/check), in CI.
-[[ ${FOREBAY_CI:-} != 1 ]] || forebay_packages+=(prometheus)
+# - valgrind: counts instructions (benches/instructions.rs), in CI.
+[[ ${FOREBAY_CI:-} != 1 ]] || forebay_packages+=(prometheus valgrind)
 forebay_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 
 say() { printf '==> %s\n' "$*" >&2; }

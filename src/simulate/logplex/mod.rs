@@ -24,6 +24,7 @@ mod frame;
 mod pace;
 mod report;
 mod stream;
+mod texts;
 mod wire;
 
 use std::sync::Arc;

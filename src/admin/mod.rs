@@ -7,6 +7,7 @@
 mod access;
 mod answer;
 mod config;
+mod cursors;
 mod lists;
 mod routes;
 mod status;

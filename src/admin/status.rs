@@ -177,8 +177,10 @@ pub struct LogStatus {
 pub struct DestinationStatus {
     /// Its name.
     pub name: String,
-    /// `delivering`, `held`, or `stuck` when the log cannot be read.
+    /// `delivering`, `held`, `paused` by an operator, or `stuck` when the log cannot be read.
     pub state: &'static str,
+    /// Whether an operator has paused it: nothing is sent.
+    pub paused: bool,
     /// Why it is stuck.
     pub reason: Option<String>,
     /// `required` or `off`.
@@ -379,6 +381,8 @@ impl DestinationStatus {
             sink.endpoints().iter().zip(&delivery.endpoints).map(endpoint).collect();
         let state = if status.stuck.is_some() {
             "stuck"
+        } else if delivery.paused {
+            "paused"
         } else if endpoints.iter().all(|endpoint| endpoint.state == "held") {
             "held"
         } else {
@@ -389,6 +393,7 @@ impl DestinationStatus {
         Self {
             name: sink.name().to_string(),
             state,
+            paused: delivery.paused,
             reason: status.stuck.clone(),
             acknowledgement: if sink.acknowledgement_required() { "required" } else { "off" },
             tls_verified: sink.tls_verified(),

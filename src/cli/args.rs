@@ -103,6 +103,11 @@ pub(super) enum CursorCommand {
     /// Remove the cursor of a destination that is no longer configured. What only this cursor has
     /// kept is given up for good.
     Remove(RemoveArgs),
+    /// Send nothing more to a destination. What is in flight is seen through, what comes in waits
+    /// in the log, and a restart changes nothing of it.
+    Pause(RemoveArgs),
+    /// Let a paused destination go on.
+    Resume(RemoveArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -68,6 +68,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Top(args) => runtime(|stop, _| top::top(args, stop)),
         Command::Cursor(CursorCommand::List(args)) => runtime(|_, _| status::cursors(args)),
         Command::Cursor(CursorCommand::Remove(args)) => runtime(|_, _| status::remove_cursor(args)),
+        Command::Cursor(CursorCommand::Pause(args)) => {
+            runtime(|_, _| status::pause_cursor(args, true))
+        }
+        Command::Cursor(CursorCommand::Resume(args)) => {
+            runtime(|_, _| status::pause_cursor(args, false))
+        }
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
         Command::Wal(command) => wal::run(command),

@@ -187,6 +187,28 @@ async fn remove(args: ShowArgs, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) async fn pause_cursor(args: RemoveArgs, paused: bool) -> Exit {
+    ended(pause(args.show, &args.name, paused).await)
+}
+
+async fn pause(args: ShowArgs, name: &str, paused: bool) -> Result<(), Failure> {
+    // It becomes a part of a path.
+    DestinationName::new(name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let client = Client::new(args.admin)?;
+    let path = format!("/v1/cursors/{name}/{}", if paused { "pause" } else { "resume" });
+    let done: Value = client.change(Method::POST, &path, None).await?;
+    if args.json {
+        output::json(&done);
+    } else if paused {
+        output::line(&format!(
+            "{name} is paused: nothing more is sent, and what comes in waits in the log"
+        ));
+    } else {
+        output::line(&format!("{name} goes on"));
+    }
+    Ok(())
+}
+
 fn print_cursors(cursors: &Value) {
     let rows: Vec<Vec<String>> = cursors
         .as_array()
@@ -195,10 +217,18 @@ fn print_cursors(cursors: &Value) {
         .map(|cursor| {
             let books = cursor.get("books").filter(|books| !books.is_null());
             let orphaned = cursor.get("orphaned").and_then(Value::as_bool) == Some(true);
+            let paused = cursor.get("paused").and_then(Value::as_bool) == Some(true);
             let pending = books.map(|books| human::count(number(books, "pending")));
             vec![
                 text(cursor, "name").to_owned(),
-                if orphaned { "orphaned" } else { "configured" }.to_owned(),
+                if orphaned {
+                    "orphaned"
+                } else if paused {
+                    "paused"
+                } else {
+                    "configured"
+                }
+                .to_owned(),
                 position(cursor, "position"),
                 pending.unwrap_or_else(|| "-".to_owned()),
                 number(cursor, "segments").to_string(),

@@ -18,10 +18,12 @@ pub struct Totals {
     pub skipped: u64,
     /// Dropped by `when_full = "drop_oldest"`.
     pub dropped: u64,
+    /// Settled before, and to be settled again: an operator has moved the cursor back.
+    pub rewound: u64,
 }
 
 impl Totals {
-    /// All messages that left.
+    /// All messages that left, less those that came back.
     #[must_use]
     pub const fn settled(self) -> u64 {
         self.acknowledged
@@ -29,6 +31,7 @@ impl Totals {
             .wrapping_add(self.dead_lettered)
             .wrapping_add(self.skipped)
             .wrapping_add(self.dropped)
+            .wrapping_sub(self.rewound)
     }
 }
 
@@ -47,6 +50,8 @@ pub struct Checkpoint {
     pub window: Vec<Ahead>,
     /// The URLs that [`Fate::InFlight`] counts through.
     pub endpoints: Vec<String>,
+    /// An operator has paused the destination.
+    pub paused: bool,
 }
 
 /// A stretch of messages beyond a checkpoint that was sent, or lies before one that was.
@@ -207,11 +212,13 @@ impl Checkpoint {
                 dead_lettered: self.totals.dead_lettered,
                 skipped: self.totals.skipped,
                 dropped: self.totals.dropped,
+                rewound: self.totals.rewound,
             }),
             saved_us: self.saved.get(),
             origin_messages: self.origin_messages,
             window: self.window.iter().map(|ahead| ahead.to_wire()).collect(),
             endpoints: self.endpoints.clone(),
+            paused: self.paused,
         })
     }
 
@@ -230,11 +237,13 @@ impl Checkpoint {
                 dead_lettered: totals.dead_lettered,
                 skipped: totals.skipped,
                 dropped: totals.dropped,
+                rewound: totals.rewound,
             },
             origin_messages: wire.origin_messages,
             saved: UnixMicros::new(wire.saved_us),
             window: wire.window.iter().map(Ahead::from_wire).collect(),
             endpoints: wire.endpoints,
+            paused: wire.paused,
         })
     }
 }
@@ -263,6 +272,7 @@ mod tests {
                 dead_lettered: 3,
                 skipped: 4,
                 dropped: 5,
+                rewound: 0,
             },
             origin_messages: 6,
             saved: UnixMicros::new(8),
@@ -275,6 +285,7 @@ mod tests {
                 ahead(14, 15, Fate::Dropped),
             ],
             endpoints: vec!["https://a:8088".to_owned(), "https://b:8088".to_owned()],
+            paused: true,
         }
     }
 
@@ -283,11 +294,16 @@ mod tests {
         let checkpoint = checkpoint();
         assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint.clone()));
         assert_eq!(checkpoint.totals.settled(), 15);
+        let totals = Totals { rewound: 7, ..checkpoint.totals };
+        let moved = Checkpoint { totals, ..checkpoint };
+        assert_eq!(Checkpoint::decode(&moved.encode()), Ok(moved));
+        assert_eq!(totals.settled(), 8);
     }
 
     #[test]
     fn a_checkpoint_of_the_first_version_is_read() {
-        let old = Checkpoint { window: Vec::new(), endpoints: Vec::new(), ..checkpoint() };
+        let (window, endpoints) = (Vec::new(), Vec::new());
+        let old = Checkpoint { window, endpoints, paused: false, ..checkpoint() };
         let golden = concat!("01", "6cede453", "080710031a0a0801100218032004280520082806",);
         let hex: String = old.encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
@@ -316,7 +332,7 @@ mod tests {
         assert_eq!(lifted.lift(at(13), 41), Some(10), "the first two");
         assert_eq!((lifted.position, lifted.window.len()), (at(13), 2));
         assert_eq!(lifted.known_ahead(at(99)).count(), 2);
-        let Totals { acknowledged, filtered, dead_lettered, skipped, dropped } = lifted.totals;
+        let Totals { acknowledged, filtered, dead_lettered, skipped, dropped, .. } = lifted.totals;
         assert_eq!((acknowledged, filtered, dead_lettered), (1 + 3, 2 + 2 + 2, 3 + 3));
         assert_eq!((skipped, dropped), (4, 5 + 10));
         assert_eq!(lifted.lift(at(13), 41), None);

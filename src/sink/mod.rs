@@ -7,6 +7,7 @@
 
 mod client;
 mod config;
+mod control;
 mod cut;
 mod judge;
 mod ledger;
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Epoch;
@@ -37,6 +38,7 @@ use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Remo
 
 pub use client::ClientError;
 pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
+pub use control::Stopping;
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -116,6 +118,8 @@ pub struct Sink {
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    /// Both ends: the handles take the one, the task the other.
+    control: (mpsc::Sender<control::Control>, control::Controls),
 }
 
 /// Looks at a destination from outside. Cheap to clone.
@@ -128,6 +132,7 @@ pub struct SinkHandle {
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    control: mpsc::Sender<control::Control>,
 }
 
 /// What is configured about drains, by drain token.
@@ -250,7 +255,8 @@ impl Sink {
         let (delivery, tail) = (machine.status(), wal.status().tail);
         let status = SinkStatus { delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
-        Ok(Self { config, wal, machine, packer, client, status, drains: Arc::new(drains) })
+        let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
+        Ok(Self { config, wal, machine, packer, client, status, drains, control })
     }
 
     /// A look from outside.
@@ -266,12 +272,13 @@ impl Sink {
             client: self.client.clone(),
             status: self.status.subscribe(),
             drains: Arc::clone(&self.drains),
+            control: self.control.0.clone(),
         }
     }
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, wal, machine, packer, client, status, drains } = self;
+        let Self { config, wal, machine, packer, client, status, drains, control } = self;
         let name = config.name.clone();
         let redrive = redrive::Redrive {
             config: config.clone(),
@@ -288,6 +295,7 @@ impl Sink {
             client,
             ledger: ledger::Ledger::Log,
             shown: Some(status),
+            control: Some(control.1),
         };
         let redriven = stop.child_token();
         let delivering = async {

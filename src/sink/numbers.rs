@@ -26,6 +26,7 @@ pub(super) struct Metrics {
     lag: Gauge,
     in_flight: Gauge,
     held: Gauge,
+    paused: Gauge,
     difference: Gauge,
 }
 
@@ -69,6 +70,7 @@ impl Metrics {
             lag: metrics::gauge!("forebay_lag_seconds", &[label()]),
             in_flight: metrics::gauge!("forebay_batches_in_flight", &[label()]),
             held: metrics::gauge!("forebay_destination_held", &[label()]),
+            paused: metrics::gauge!("forebay_destination_paused", &[label()]),
             difference: metrics::gauge!("forebay_books_difference", &[label()]),
         }
     }
@@ -112,6 +114,7 @@ impl Metrics {
         self.lanes.set(lanes as f64);
         self.pending.set(delivery.pending(&status.tail) as f64);
         self.difference.set(delivery.difference(&status.tail) as f64);
+        self.paused.set(f64::from(u8::from(delivery.paused)));
         self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);
         let now = clock::unix_micros();
         let lag = delivery.oldest_unsettled.map_or(0, |oldest| now.since(oldest));

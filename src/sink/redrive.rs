@@ -134,6 +134,7 @@ impl Redrive {
                 ledger: Ledger::letters(letters),
                 tail,
                 shown: None,
+                control: None,
             },
             Epoch::start(),
         );

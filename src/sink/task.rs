@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
+use super::control::{Control, Controls};
 use super::ledger::Ledger;
 use super::numbers::Metrics;
 use super::pack::{Again, Body, Source};
@@ -38,6 +39,8 @@ pub(super) struct Makings {
     pub(super) tail: watch::Receiver<Tail>,
     /// Where the state is shown, and counted, if it is.
     pub(super) shown: Option<Arc<watch::Sender<SinkStatus>>>,
+    /// What an operator asks for, where one can.
+    pub(super) control: Option<Controls>,
 }
 
 pub(super) struct Task {
@@ -63,6 +66,10 @@ pub(super) struct Task {
     stale: bool,
     epoch: Epoch,
     metrics: Option<Metrics>,
+    control: Option<Controls>,
+    /// Who waits for the next commit, and for the one on its way.
+    asked: Vec<oneshot::Sender<()>>,
+    committing: Vec<oneshot::Sender<()>>,
 }
 
 /// Something to be made from the log.
@@ -98,7 +105,8 @@ enum Packed {
 
 impl Task {
     pub(super) fn new(makings: Makings, epoch: Epoch) -> Self {
-        let Makings { config, wal, machine, source, client, ledger, tail, shown } = makings;
+        let Makings { config, wal, machine, source, client, ledger, tail, shown, control } =
+            makings;
         Self {
             tail,
             floor: wal.floor(),
@@ -118,6 +126,9 @@ impl Task {
             shown: None,
             stale: false,
             epoch,
+            control,
+            asked: Vec::new(),
+            committing: Vec::new(),
         }
     }
 
@@ -146,6 +157,7 @@ impl Task {
                     deadline = Some(clock::instant() + grace);
                     self.tell(Event::Stop);
                 }
+                Some(control) = asked_for(&mut self.control) => self.obey(control),
                 Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
@@ -162,6 +174,16 @@ impl Task {
                     }
                     self.tell(Event::Tick);
                 }
+            }
+        }
+    }
+
+    /// Does what an operator asks for.
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::Pause(paused, answer) => {
+                self.asked.push(answer);
+                self.tell(if paused { Event::Pause } else { Event::Resume });
             }
         }
     }
@@ -230,6 +252,7 @@ impl Task {
                 checkpoint.endpoints.clone_from(&self.config.endpoints);
                 let (wal, name) = (self.wal.clone(), self.config.name.clone());
                 let commit = self.ledger.commit(checkpoint);
+                self.committing.append(&mut self.asked);
                 self.jobs.spawn(async move { Done::Committed(commit.write(&wal, &name).await) });
             }
             Action::Note(note) => self.note(&note),
@@ -280,8 +303,13 @@ impl Task {
             Done::Polled(channel, outcome) => self.tell(Event::Polled { channel, outcome }),
             Done::Committed(result) => {
                 result?;
+                let answered = std::mem::take(&mut self.committing);
                 self.tell(Event::Committed);
                 self.show();
+                for answer in answered {
+                    // Whoever asked may have given up waiting.
+                    answer.send(()).ok();
+                }
                 if self.ledger.is_finite() && self.machine.status().position.offset >= self.end() {
                     self.tell(Event::Stop);
                 }
@@ -482,6 +510,14 @@ fn nothing(batch: BatchId) -> ReadBatch {
         messages_end: 0,
         received: UnixMicros::default(),
         caught_up: None,
+    }
+}
+
+/// The next thing that an operator asks for; none while nobody can.
+async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
+    match control {
+        Some(control) => control.recv().await,
+        None => None,
     }
 }
 

@@ -179,6 +179,8 @@ pub const METRICS: &[Metric] = &[
         "Batches that were sent again. Each may be a duplicate in Splunk."),
     metric("forebay_destination_held", Gauge, Count, DESTINATION,
         "1 while the destination waits for an operator: wrong token, wrong URL, acknowledgement disabled."),
+    metric("forebay_destination_paused", Gauge, Count, DESTINATION,
+        "1 while an operator has paused the destination: nothing is sent, and nothing is lost."),
     metric("forebay_books_difference", Gauge, Count, DESTINATION,
         "Messages accepted, less acknowledged, dead-lettered, filtered, skipped, dropped and pending. Anything but 0 is a bug."),
     metric("forebay_acknowledgement_required", Gauge, Count, DESTINATION,

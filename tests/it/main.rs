@@ -25,6 +25,8 @@ mod admin;
 mod commands;
 /// `forebay simulate logplex --conformance`, against forebay.
 mod conformance;
+/// `forebay cursor pause`, `resume` and `seek`.
+mod cursors;
 /// The dashboard, asked by a real Prometheus.
 mod dashboard;
 /// Messages that collectors refuse.

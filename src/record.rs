@@ -13,6 +13,7 @@
 
 mod checkpoint;
 mod letter;
+mod replay;
 
 use bytes::Bytes;
 use prost::Message;
@@ -24,6 +25,7 @@ use crate::types::UnixMicros;
 
 pub use checkpoint::{Ahead, Checkpoint, Fate, Totals};
 pub use letter::{DeadLetter, LetterTotals};
+pub use replay::{Replay, ReplayFilter, ReplayId, ReplayState};
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -9,6 +9,8 @@ mod answer;
 mod config;
 mod cursors;
 mod lists;
+mod place;
+mod replays;
 mod routes;
 mod status;
 mod unix;
@@ -31,6 +33,7 @@ use access::Access;
 
 pub use config::{Config, Drain, Listen, ParseListenError};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
+pub use replays::ReplayStatus;
 pub use status::{
     Books, ConfigStatus, DestinationStatus, EndpointStatus, GapStatus, IngestStatus, LogStatus,
     LossStatus, OrphanStatus, RecoveryStatus, Status, StrangerStatus, TornStatus,

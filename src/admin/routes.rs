@@ -15,7 +15,7 @@ use super::access::MayChange;
 use super::answer::{Allow, Problem, not_found, resource};
 use super::cursors::{pause_cursor, remove_cursor, resume_cursor};
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
-use super::{Phase, Shared, Status};
+use super::{Phase, Shared, Status, replays};
 
 /// No change needs more, in bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -24,6 +24,7 @@ pub(super) fn router(shared: Shared) -> Router {
     const CHANGEABLE: Allow = Allow(&["GET", "HEAD", "OPTIONS", "PUT"]);
     const REMOVABLE: Allow = Allow(&["DELETE", "OPTIONS"]);
     const ACTION: Allow = Allow(&["OPTIONS", "POST"]);
+    const GROWS: Allow = Allow(&["GET", "HEAD", "OPTIONS", "POST"]);
     Router::new()
         .route("/healthz", resource(get(health), Allow::READ))
         .route("/readyz", resource(get(ready), Allow::READ))
@@ -33,6 +34,8 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/cursors/{name}", resource(delete(remove_cursor), REMOVABLE))
         .route("/v1/cursors/{name}/pause", resource(post(pause_cursor), ACTION))
         .route("/v1/cursors/{name}/resume", resource(post(resume_cursor), ACTION))
+        .route("/v1/replays", resource(get(replays::list).post(replays::start), GROWS))
+        .route("/v1/replays/{id}", resource(delete(replays::cancel), REMOVABLE))
         .route("/v1/segments", resource(get(segments), Allow::READ))
         .route("/v1/drains", resource(get(drains), Allow::READ))
         .route("/v1/log-level", resource(get(log_level).put(set_log_level), CHANGEABLE))

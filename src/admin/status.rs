@@ -10,7 +10,7 @@ use crate::ingest;
 use crate::sink::{SinkHandle, SinkStatus};
 use crate::wal::{Gap, Orphan, RecoveryReport, Storage, TornTail};
 
-use super::{ReloadStatus, View};
+use super::{ReloadStatus, ReplayStatus, View};
 
 /// The relay's state.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct Status {
     pub destinations: Vec<DestinationStatus>,
     /// Cursors of destinations that are not configured any more.
     pub orphaned: Vec<OrphanStatus>,
+    /// Replays: those that are to be sent, and the latest of those that have ended.
+    pub replays: Vec<ReplayStatus>,
 }
 
 /// A cursor that nobody reads with, and that keeps its messages.
@@ -283,6 +285,7 @@ impl Status {
             },
             // What cannot be read is logged where it keeps segments from being dropped.
             orphaned: view.wal.orphans().iter().flatten().map(OrphanStatus::of).collect(),
+            replays: ReplayStatus::all(view),
             destinations: view.sinks.iter().map(DestinationStatus::of).collect(),
         }
     }

@@ -16,6 +16,7 @@ use crate::types::ByteSize;
 use super::drain::AddArgs;
 use super::import::ImportArgs;
 use super::manual::ManArgs;
+use super::replay::ReplayCommand;
 use super::status::{LogLevelArgs, RemoveArgs, ShowArgs};
 use super::top::TopArgs;
 use super::wal::WalCommand;
@@ -79,6 +80,9 @@ pub(super) enum Command {
     /// What the log remembers of each destination.
     #[command(subcommand)]
     Cursor(CursorCommand),
+    /// Stretches of the log that are sent once more.
+    #[command(subcommand)]
+    Replay(ReplayCommand),
     /// Drains of Heroku apps.
     #[command(subcommand)]
     Drain(DrainCommand),

@@ -10,6 +10,7 @@ mod limits;
 mod manual;
 mod output;
 mod probe;
+mod replay;
 mod serve;
 mod signals;
 mod simulate;
@@ -74,6 +75,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Cursor(CursorCommand::Resume(args)) => {
             runtime(|_, _| status::pause_cursor(args, false))
         }
+        Command::Replay(command) => runtime(|_, _| replay::run(command)),
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
         Command::Wal(command) => wal::run(command),

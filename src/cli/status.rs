@@ -14,10 +14,10 @@ use super::output::{self, Tone, paint, table};
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    admin: AdminArgs,
+    pub(super) admin: AdminArgs,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -67,7 +67,7 @@ pub(super) fn tone(state: &str) -> Tone {
     }
 }
 
-async fn show(
+pub(super) async fn show(
     args: ShowArgs,
     path: &str,
     print: impl FnOnce(&Client, &Value),
@@ -82,7 +82,7 @@ async fn show(
     Ok(())
 }
 
-fn ended(result: Result<(), Failure>) -> Exit {
+pub(super) fn ended(result: Result<(), Failure>) -> Exit {
     result.map_or_else(Failure::tell, |()| Exit::Stopped)
 }
 

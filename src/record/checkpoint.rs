@@ -203,7 +203,11 @@ impl Checkpoint {
     /// The value to store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode_value(&storage::Checkpoint {
+        encode_value(&self.to_wire())
+    }
+
+    pub(super) fn to_wire(&self) -> storage::Checkpoint {
+        storage::Checkpoint {
             offset: self.position.offset.get(),
             index: self.position.index,
             totals: Some(storage::Totals {
@@ -219,7 +223,7 @@ impl Checkpoint {
             window: self.window.iter().map(|ahead| ahead.to_wire()).collect(),
             endpoints: self.endpoints.clone(),
             paused: self.paused,
-        })
+        }
     }
 
     /// Checks and decodes a stored checkpoint.
@@ -227,9 +231,12 @@ impl Checkpoint {
     /// # Errors
     /// When the value is not one that [`Self::encode`] made.
     pub fn decode(value: &[u8]) -> Result<Self, ValueError> {
-        let wire: storage::Checkpoint = decode_value(value)?;
+        decode_value(value).map(Self::from_wire)
+    }
+
+    pub(super) fn from_wire(wire: storage::Checkpoint) -> Self {
         let totals = wire.totals.unwrap_or_default();
-        Ok(Self {
+        Self {
             position: Position::new(Offset::new(wire.offset), wire.index),
             totals: Totals {
                 acknowledged: totals.acknowledged,
@@ -244,7 +251,7 @@ impl Checkpoint {
             window: wire.window.iter().map(Ahead::from_wire).collect(),
             endpoints: wire.endpoints,
             paused: wire.paused,
-        })
+        }
     }
 }
 

@@ -12,11 +12,14 @@ mod cut;
 mod judge;
 mod ledger;
 mod numbers;
+mod pace;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
+mod pick;
 pub mod probe;
 mod redrive;
+mod replay;
 mod task;
 mod token;
 mod trust;
@@ -286,6 +289,12 @@ impl Sink {
             client: client.clone(),
             drains: drains.subscribe(),
         };
+        let replaying = replay::Replaying {
+            config: config.clone(),
+            wal: wal.clone(),
+            client: client.clone(),
+            drains: drains.subscribe(),
+        };
         let makings = task::Makings {
             tail: wal.tail(),
             config,
@@ -296,15 +305,18 @@ impl Sink {
             ledger: ledger::Ledger::Log,
             shown: Some(status),
             control: Some(control.1),
+            pace: None,
         };
-        let redriven = stop.child_token();
+        // What runs beside it ends with it.
+        let beside = stop.child_token();
         let delivering = async {
             let ended = Box::pin(task::Task::new(makings, Epoch::start()).run(stop, grace)).await;
-            redriven.cancel();
+            beside.cancel();
             ended
         };
-        let redriving = Box::pin(redrive.run(redriven.clone(), grace));
-        let (ended, ()) = tokio::join!(delivering, redriving);
+        let redriving = Box::pin(redrive.run(beside.clone(), grace));
+        let replaying = Box::pin(replaying.run(beside.clone(), grace));
+        let (ended, (), ()) = tokio::join!(delivering, redriving, replaying);
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }

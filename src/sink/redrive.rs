@@ -135,6 +135,7 @@ impl Redrive {
                 tail,
                 shown: None,
                 control: None,
+                pace: None,
             },
             Epoch::start(),
         );

@@ -22,6 +22,7 @@ use super::client::HecClient;
 use super::control::{Control, Controls};
 use super::ledger::Ledger;
 use super::numbers::Metrics;
+use super::pace::Pace;
 use super::pack::{Again, Body, Source};
 use super::{Config, Ended, SinkStatus};
 
@@ -41,6 +42,8 @@ pub(super) struct Makings {
     pub(super) shown: Option<Arc<watch::Sender<SinkStatus>>>,
     /// What an operator asks for, where one can.
     pub(super) control: Option<Controls>,
+    /// How fast it is read, if there is a limit.
+    pub(super) pace: Option<Pace>,
 }
 
 pub(super) struct Task {
@@ -67,6 +70,7 @@ pub(super) struct Task {
     epoch: Epoch,
     metrics: Option<Metrics>,
     control: Option<Controls>,
+    pace: Option<Pace>,
     /// Who waits for the next commit, and for the one on its way.
     asked: Vec<oneshot::Sender<()>>,
     committing: Vec<oneshot::Sender<()>>,
@@ -105,7 +109,7 @@ enum Packed {
 
 impl Task {
     pub(super) fn new(makings: Makings, epoch: Epoch) -> Self {
-        let Makings { config, wal, machine, source, client, ledger, tail, shown, control } =
+        let Makings { config, wal, machine, source, client, ledger, tail, shown, control, pace } =
             makings;
         Self {
             tail,
@@ -127,6 +131,7 @@ impl Task {
             stale: false,
             epoch,
             control,
+            pace,
             asked: Vec::new(),
             committing: Vec::new(),
         }
@@ -162,7 +167,7 @@ impl Task {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
                 }
-                Ok(()) = self.floor.changed(), if !self.ledger.is_finite() => self.tell_floor(),
+                Ok(()) = self.floor.changed(), if self.ledger.is_of_the_log() => self.tell_floor(),
                 // Dead letters are sent again and purged by others.
                 Ok(()) = self.letters.changed(), if self.status.is_some() => {
                     self.stale = true;
@@ -208,7 +213,8 @@ impl Task {
 
     /// The log has dropped what cursors still stood at.
     fn tell_floor(&mut self) {
-        let Floor { offset, messages_before } = *self.floor.borrow_and_update();
+        let floor = *self.floor.borrow_and_update();
+        let Floor { offset, messages_before } = self.ledger.floor(floor);
         self.tell(Event::Trimmed { to: Position::at(offset), messages_before });
     }
 
@@ -261,6 +267,12 @@ impl Task {
 
     /// Starts a job if the source is here, else keeps it for when it is back.
     fn pack(&mut self, job: PackJob) {
+        if let PackJob::Next { .. } = job
+            && let Some(ready) = self.pace.as_ref().and_then(|pace| pace.wait(clock::instant()))
+        {
+            self.later(ready, job);
+            return;
+        }
         let Some(mut source) = self.source.take() else {
             self.packing.push_back(job);
             return;
@@ -281,6 +293,14 @@ impl Task {
                 }
             };
             Done::Packed(source, job, packed)
+        });
+    }
+
+    /// Does a job when it is time.
+    fn later(&mut self, at: Instant, job: PackJob) {
+        self.jobs.spawn(async move {
+            sleep_until(at.into()).await;
+            Done::Again(job)
         });
     }
 
@@ -333,6 +353,9 @@ impl Task {
         match packed {
             Ok(Packed::Next(read, body)) => {
                 self.unstick();
+                if let Some(pace) = &mut self.pace {
+                    pace.took(clock::instant(), read.events);
+                }
                 self.bodies.extend(body.map(|body| (read.batch, body)));
                 self.tell(Event::Read(read));
             }
@@ -356,7 +379,7 @@ impl Task {
                 }
             }
             Err(ReadError::Trimmed { at, .. })
-                if !self.ledger.is_finite() && at < self.floor.borrow().offset =>
+                if self.ledger.is_of_the_log() && at < self.floor.borrow().offset =>
             {
                 // Dropped for want of space while it was asked for. Read anew from where the
                 // machine goes on.
@@ -377,11 +400,7 @@ impl Task {
                 tracing::error!(destination = %self.config.name, %error, "held: the log cannot be read");
                 self.stuck = Some(error.to_string());
                 self.show();
-                let again = clock::instant() + self.config.delivery.retry.hold;
-                self.jobs.spawn(async move {
-                    sleep_until(again.into()).await;
-                    Done::Again(job)
-                });
+                self.later(clock::instant() + self.config.delivery.retry.hold, job);
             }
         }
     }

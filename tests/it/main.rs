@@ -65,6 +65,8 @@ mod probe;
 mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
+/// `forebay replay`: stretches of the log, sent once more.
+mod replays;
 /// Restarts with an inherited socket, and what the service manager is told.
 mod restart;
 /// Logplex, log-shuttle, Heroku's API and curl, as they are.

@@ -33,7 +33,7 @@ pub const VARIABLES: [&str; 10] = [
 ];
 
 /// Fields that forebay writes itself.
-const OWN_FIELDS: [&str; 19] = [
+const OWN_FIELDS: [&str; 20] = [
     "heroku_app",
     "drain",
     "appname",
@@ -48,6 +48,7 @@ const OWN_FIELDS: [&str; 19] = [
     "ts_source",
     "mapping_error",
     "event_id",
+    "forebay_replay",
     "chunk",
     "nul",
     "loss_code",

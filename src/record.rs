@@ -23,7 +23,7 @@ use crate::generated::storage;
 use crate::logplex::Profile;
 use crate::types::UnixMicros;
 
-pub use checkpoint::{Ahead, Checkpoint, Fate, Totals};
+pub use checkpoint::{Ahead, Checkpoint, Fate, Moved, Totals};
 pub use letter::{DeadLetter, LetterTotals};
 pub use replay::{Replay, ReplayFilter, ReplayId, ReplayState};
 

@@ -1,17 +1,20 @@
 //! What an operator does to cursors.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::sink::SinkHandle;
-use crate::types::DestinationName;
-use crate::wal::RemoveError;
+use crate::record::Moved;
+use crate::sink::{SeekRefused, SinkHandle};
+use crate::types::{DestinationName, Position};
+use crate::wal::{RemoveError, SeekError};
 
 use super::Shared;
 use super::access::MayChange;
 use super::answer::Problem;
+use super::place::{Written, no_place};
 
 /// Where names are found.
 const NAMES: &str = "`forebay cursor list` names them";
@@ -64,6 +67,62 @@ async fn pause(shared: &Shared, name: &str, paused: bool) -> Result<Json<PausedC
     let sink = sink(shared, name)?;
     sink.pause(paused).await.map_err(stopping)?;
     Ok(Json(PausedCursor { name: name.to_owned(), paused }))
+}
+
+/// Where a cursor is to go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    to: Written,
+    /// Whether messages may be skipped.
+    #[serde(default)]
+    yes: bool,
+}
+
+/// A cursor that was moved.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct MovedCursor {
+    /// The destination.
+    name: String,
+    /// Where it was: offset and index.
+    from: (u64, u32),
+    /// Where it is.
+    to: (u64, u32),
+    /// Messages that the destination does not get.
+    skipped: u64,
+    /// Messages that are sent again, with the ids they had.
+    rewound: u64,
+}
+
+/// Moves a cursor.
+pub(super) async fn seek_cursor(
+    _: MayChange,
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    body: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Json<MovedCursor>, Problem> {
+    let fix = "send JSON such as {\"to\": \"2026-01-02T03:00:00Z\"}, {\"to\": 17} or \
+               {\"to\": \"latest\", \"yes\": true}";
+    let Json(wanted) =
+        body.map_err(|error| Problem::new(error.status(), error.body_text(), fix))?;
+    let sink = sink(&shared, &name)?;
+    match sink.seek(wanted.to.place()?, wanted.yes).await {
+        Ok(Moved { from, to, skipped, rewound }) => {
+            let pair = |at: Position| (at.offset.get(), at.index);
+            Ok(Json(MovedCursor { name, from: pair(from), to: pair(to), skipped, rewound }))
+        }
+        Err(SeekRefused::Log(SeekError::Place(error))) => Err(no_place(&error)),
+        Err(error @ SeekRefused::Log(SeekError::Skips(_))) => {
+            let fix = "if that is what you want, say so: --yes, or \"yes\": true";
+            Err(Problem::new(StatusCode::CONFLICT, error.to_string(), fix))
+        }
+        Err(error @ (SeekRefused::Stopping(_) | SeekRefused::Log(SeekError::Commit(_)))) => {
+            Err(stopping(error))
+        }
+        Err(SeekRefused::Log(error @ (SeekError::Unknown(_) | SeekError::Checkpoint(_)))) => {
+            Err(Problem::internal(error))
+        }
+    }
 }
 
 /// The relay is on its way out.

@@ -13,7 +13,7 @@ use crate::telemetry;
 
 use super::access::MayChange;
 use super::answer::{Allow, Problem, not_found, resource};
-use super::cursors::{pause_cursor, remove_cursor, resume_cursor};
+use super::cursors::{pause_cursor, remove_cursor, resume_cursor, seek_cursor};
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
 use super::{Phase, Shared, Status, replays};
 
@@ -33,6 +33,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/cursors", resource(get(cursors), Allow::READ))
         .route("/v1/cursors/{name}", resource(delete(remove_cursor), REMOVABLE))
         .route("/v1/cursors/{name}/pause", resource(post(pause_cursor), ACTION))
+        .route("/v1/cursors/{name}/seek", resource(post(seek_cursor), ACTION))
         .route("/v1/cursors/{name}/resume", resource(post(resume_cursor), ACTION))
         .route("/v1/replays", resource(get(replays::list).post(replays::start), GROWS))
         .route("/v1/replays/{id}", resource(delete(replays::cancel), REMOVABLE))

@@ -220,9 +220,11 @@ pub struct Books {
     pub skipped: u64,
     /// Dropped for want of space.
     pub dropped: u64,
+    /// Settled before and sent again: an operator has moved the cursor back.
+    pub rewound: u64,
     /// Not settled yet.
     pub pending: u64,
-    /// Accepted less all others. 0, or there is a bug.
+    /// Accepted and rewound less all others. 0, or there is a bug.
     pub difference: i128,
 }
 
@@ -249,6 +251,7 @@ impl Books {
             dead_lettered: totals.dead_lettered,
             skipped: totals.skipped,
             dropped: totals.dropped,
+            rewound: totals.rewound,
             pending: delivery.pending(&status.tail),
             difference: delivery.difference(&status.tail),
         }

@@ -17,7 +17,7 @@ use super::drain::AddArgs;
 use super::import::ImportArgs;
 use super::manual::ManArgs;
 use super::replay::ReplayCommand;
-use super::status::{LogLevelArgs, RemoveArgs, ShowArgs};
+use super::status::{LogLevelArgs, RemoveArgs, SeekArgs, ShowArgs};
 use super::top::TopArgs;
 use super::wal::WalCommand;
 
@@ -110,6 +110,9 @@ pub(super) enum CursorCommand {
     /// Send nothing more to a destination. What is in flight is seen through, what comes in waits
     /// in the log, and a restart changes nothing of it.
     Pause(RemoveArgs),
+    /// Move a cursor. Back: what lies between is sent again, with the ids it had. Forward: what
+    /// lies between and is not settled is never sent to this destination.
+    Seek(SeekArgs),
     /// Let a paused destination go on.
     Resume(RemoveArgs),
 }

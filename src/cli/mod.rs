@@ -75,6 +75,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Cursor(CursorCommand::Resume(args)) => {
             runtime(|_, _| status::pause_cursor(args, false))
         }
+        Command::Cursor(CursorCommand::Seek(args)) => runtime(|_, _| status::seek_cursor(args)),
         Command::Replay(command) => runtime(|_, _| replay::run(command)),
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),

@@ -10,6 +10,7 @@ use crate::types::DestinationName;
 use super::client::{AdminArgs, Client, Failure};
 use super::human;
 use super::output::{self, Tone, paint, table};
+use super::replay::parse_place;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ShowArgs {
@@ -24,6 +25,20 @@ pub(super) struct ShowArgs {
 pub(super) struct RemoveArgs {
     /// The destination, as `forebay cursor list` names it.
     name: String,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SeekArgs {
+    /// The destination, as `forebay cursor list` names it.
+    name: String,
+    /// Where to: an offset, a time (2026-01-02T03:04:05Z, or -2h), `earliest` or `latest`.
+    #[arg(long, value_name = "PLACE", value_parser = parse_place, allow_hyphen_values = true)]
+    to: Value,
+    /// Also when messages are skipped by that.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -136,8 +151,10 @@ fn print_destination(destination: &Value) {
         output::line(&format!("  {}", paint(Tone::Bad, reason)));
     }
     let figures: Vec<String> =
-        ["accepted", "acknowledged", "filtered", "dead_lettered", "skipped", "dropped"]
+        ["accepted", "acknowledged", "filtered", "dead_lettered", "skipped", "dropped", "rewound"]
             .iter()
+            // What is rare is shown when there is some.
+            .filter(|name| **name != "rewound" || number(books, name) > 0)
             .map(|name| format!("{} {}", name.replace('_', "-"), human::count(number(books, name))))
             .collect();
     output::line(&format!("  books        {}", figures.join("  ")));
@@ -205,6 +222,42 @@ async fn pause(args: ShowArgs, name: &str, paused: bool) -> Result<(), Failure> 
         ));
     } else {
         output::line(&format!("{name} goes on"));
+    }
+    Ok(())
+}
+
+pub(super) async fn seek_cursor(args: SeekArgs) -> Exit {
+    ended(seek(args).await)
+}
+
+async fn seek(args: SeekArgs) -> Result<(), Failure> {
+    let SeekArgs { name, to, yes, show } = args;
+    // It becomes a part of a path.
+    DestinationName::new(&name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let client = Client::new(show.admin)?;
+    let path = format!("/v1/cursors/{name}/seek");
+    let body = json!({ "to": to, "yes": yes });
+    let moved: Value = client.change(Method::POST, &path, Some(&body)).await?;
+    if show.json {
+        output::json(&moved);
+        return Ok(());
+    }
+    let (from, to) = (position(&moved, "from"), position(&moved, "to"));
+    output::line(&format!("the cursor of {name} was moved from {from} to {to}"));
+    let (skipped, rewound) = (number(&moved, "skipped"), number(&moved, "rewound"));
+    if rewound > 0 {
+        let count = human::count(rewound);
+        output::line(&format!(
+            "{count} messages are sent again; those that Splunk has are duplicates there, with the \
+             same event_id: `| dedup event_id` removes them"
+        ));
+    }
+    if skipped > 0 {
+        let count = human::count(skipped);
+        output::line(&paint(
+            Tone::Warn,
+            &format!("{count} messages are skipped: {name} never gets them"),
+        ));
     }
     Ok(())
 }

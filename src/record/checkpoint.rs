@@ -54,6 +54,19 @@ pub struct Checkpoint {
     pub paused: bool,
 }
 
+/// Where an operator has moved a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it was.
+    pub from: Position,
+    /// Where it is.
+    pub to: Position,
+    /// Messages that the destination does not get.
+    pub skipped: u64,
+    /// Messages that are sent again, or for the first time if they lie before the origin.
+    pub rewound: u64,
+}
+
 /// A stretch of messages beyond a checkpoint that was sent, or lies before one that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ahead {
@@ -175,6 +188,35 @@ impl Checkpoint {
     /// has given up what lies below. What of that is not settled counts as dropped, and is
     /// returned; what is known beyond is kept. None when the position is not below.
     pub fn lift(&mut self, to: Position, messages_before: u64) -> Option<u64> {
+        self.pass(to, messages_before, |totals| &mut totals.dropped)
+    }
+
+    /// Moves the position to where an operator wants it, which `messages_before` messages in the
+    /// log precede. Forward, what is not settled counts as skipped. Back, what was settled is to
+    /// be settled again, and counts as rewound; an origin that lies behind moves back, too.
+    pub fn seek(&mut self, to: Position, messages_before: u64) -> Moved {
+        let from = self.position;
+        if to >= from {
+            let skipped = self.pass(to, messages_before, |totals| &mut totals.skipped);
+            return Moved { from, to, skipped: skipped.unwrap_or(0), rewound: 0 };
+        }
+        let before = self.origin_messages.wrapping_add(self.totals.settled());
+        let rewound = before.saturating_sub(messages_before);
+        self.origin_messages = self.origin_messages.min(messages_before);
+        let settled = messages_before - self.origin_messages;
+        self.totals.rewound += self.totals.settled().saturating_sub(settled);
+        self.position = to;
+        // What was known beyond the old position says nothing about the new one.
+        self.window.clear();
+        Moved { from, to, skipped: 0, rewound }
+    }
+
+    fn pass(
+        &mut self,
+        to: Position,
+        messages_before: u64,
+        count: impl Fn(&mut Totals) -> &mut u64,
+    ) -> Option<u64> {
         if self.position >= to {
             return None;
         }
@@ -191,7 +233,7 @@ impl Checkpoint {
         }
         let settled = self.origin_messages.wrapping_add(totals.settled());
         let lost = messages_before.saturating_sub(settled);
-        totals.dropped += lost;
+        *count(&mut totals) += lost;
         self.totals = totals;
         self.position = to;
         // One that begins below and ends above is no whole any more, and with it everything behind
@@ -352,6 +394,40 @@ mod tests {
         let mut beyond = checkpoint();
         assert_eq!(beyond.lift(at(20), 60), Some(60 - 21 - 15), "all but what was settled");
         assert!(beyond.window.is_empty());
+    }
+
+    #[test]
+    fn a_seek_forward_skips_what_is_not_settled_and_nothing_else() {
+        let at = |offset| Position::new(Offset::new(offset), 3);
+        let mut moved = checkpoint();
+        let Moved { from, to, skipped, rewound } = moved.seek(at(13), 41);
+        assert_eq!((from, to, skipped, rewound), (at(7), at(13), 10, 0));
+        assert_eq!((moved.totals.skipped, moved.totals.dropped), (4 + 10, 5));
+        assert_eq!(moved.origin_messages + moved.totals.settled(), 41);
+        assert_eq!(moved.known_ahead(at(99)).count(), 2);
+        let still = moved.clone();
+        assert_eq!(moved.seek(at(13), 41).skipped, 0);
+        assert_eq!(moved, still);
+        assert!(moved.paused, "a seek lets nothing go on");
+    }
+
+    #[test]
+    fn a_seek_back_is_counted_and_the_books_go_on_to_balance() {
+        let at = |offset| Position::new(Offset::new(offset), 3);
+        // 21 messages precede the position, and 6 the origin.
+        for (before, rewound, origin) in [(20, 1, 6), (6, 15, 6), (2, 19, 2), (0, 21, 0)] {
+            let mut moved = checkpoint();
+            let totals = moved.totals;
+            let Moved { skipped, rewound: again, .. } = moved.seek(at(3), before);
+            assert_eq!((skipped, again, moved.origin_messages), (0, rewound, origin));
+            assert_eq!(moved.origin_messages + moved.totals.settled(), before, "{moved:?}");
+            assert_eq!(Totals { rewound: 0, ..moved.totals }, totals, "what was counted stays");
+            assert_eq!((moved.position, moved.window.len()), (at(3), 0));
+            // And on to where it was.
+            moved.seek(at(7), 21);
+            assert_eq!(moved.origin_messages + moved.totals.settled(), 21);
+            assert_eq!(moved.totals.skipped, 4 + rewound);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod pick;
 pub mod probe;
 mod redrive;
 mod replay;
+mod seek;
 mod task;
 mod token;
 mod trust;
@@ -31,7 +32,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Epoch;
 use crate::delivery::{Delivery, Status};
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
@@ -41,7 +41,7 @@ use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Remo
 
 pub use client::ClientError;
 pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
-pub use control::Stopping;
+pub use control::{SeekRefused, Stopping};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -136,6 +136,7 @@ pub struct SinkHandle {
     status: watch::Receiver<SinkStatus>,
     drains: Arc<watch::Sender<KnownDrains>>,
     control: mpsc::Sender<control::Control>,
+    wal: Wal,
 }
 
 /// What is configured about drains, by drain token.
@@ -235,9 +236,6 @@ impl Sink {
         let client = client::HecClient::new(&config)
             .map_err(|source| SinkError::Client { name: name(), source })?;
         config.mapping.node = wal.node().to_owned();
-        let mapping = Mapping::compile(&config.mapping)
-            .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
-        let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
         let verified = config.tls_verified();
         if !verified {
             tracing::warn!(
@@ -248,12 +246,10 @@ impl Sink {
         }
         metrics::gauge!("forebay_tls_unverified", "destination" => config.name.to_string())
             .set(if verified { 0.0 } else { 1.0 });
-        let limits = config.delivery.batch;
         let drains = watch::Sender::new(Arc::clone(&config.mapping.drains));
-        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression)
-            .with_drains(drains.subscribe());
-        let seed = uuid::Uuid::new_v4().as_u128();
-        let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
+        let packer = packer(&config, &wal, &drains)
+            .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
+        let machine = machine(&config, &checkpoint);
         let letters = wal.letter_book(&config.name);
         let (delivery, tail) = (machine.status(), wal.status().tail);
         let status = SinkStatus { delivery, tail, stuck: None, letters };
@@ -276,6 +272,7 @@ impl Sink {
             status: self.status.subscribe(),
             drains: Arc::clone(&self.drains),
             control: self.control.0.clone(),
+            wal: self.wal.clone(),
         }
     }
 
@@ -297,8 +294,8 @@ impl Sink {
         };
         let makings = task::Makings {
             tail: wal.tail(),
-            config,
-            wal,
+            config: config.clone(),
+            wal: wal.clone(),
             machine,
             source: Box::new(packer),
             client,
@@ -310,7 +307,7 @@ impl Sink {
         // What runs beside it ends with it.
         let beside = stop.child_token();
         let delivering = async {
-            let ended = Box::pin(task::Task::new(makings, Epoch::start()).run(stop, grace)).await;
+            let ended = Box::pin(seek::deliver(makings, drains, &stop, grace)).await;
             beside.cancel();
             ended
         };
@@ -320,6 +317,25 @@ impl Sink {
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }
+}
+
+/// What makes bodies of the log.
+fn packer(
+    config: &Config,
+    wal: &Wal,
+    drains: &watch::Sender<KnownDrains>,
+) -> Result<pack::Packer, Vec<MappingError>> {
+    let names = drains.subscribe();
+    let mut mapping = config.mapping.clone();
+    mapping.drains = Arc::clone(&names.borrow());
+    let mapping = Mapping::compile(&mapping)?;
+    let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
+    let (limits, compression) = (config.delivery.batch, config.compression);
+    Ok(pack::Packer::new(wal.reader(), encoder, limits, compression).with_drains(names))
+}
+
+fn machine(config: &Config, checkpoint: &Checkpoint) -> Delivery {
+    Delivery::new(config.delivery.clone(), checkpoint, uuid::Uuid::new_v4().as_u128())
 }
 
 /// The checkpoint as this process can use it: without what lies behind the log's end, and with

@@ -14,6 +14,8 @@ pub(super) struct Metrics {
     delivered: Counter,
     filtered: Counter,
     dropped: Counter,
+    skipped: Counter,
+    rewound: Counter,
     requests: [(&'static str, Counter); 7],
     request_seconds: Histogram,
     ack_latency: Histogram,
@@ -49,6 +51,8 @@ impl Metrics {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
             dropped: metrics::counter!("forebay_dropped_messages_total", &[label()]),
+            skipped: metrics::counter!("forebay_skipped_messages_total", &[label()]),
+            rewound: metrics::counter!("forebay_rewound_messages_total", &[label()]),
             requests: ["accepted", "busy", "unreachable", "doubt", "fault", "refused", "too_large"]
                 .map(request),
             request_seconds: metrics::histogram!("forebay_hec_request_seconds", &[label()]),
@@ -107,6 +111,8 @@ impl Metrics {
         self.delivered.absolute(delivery.totals.acknowledged);
         self.filtered.absolute(delivery.totals.filtered);
         self.dropped.absolute(delivery.totals.dropped);
+        self.skipped.absolute(delivery.totals.skipped);
+        self.rewound.absolute(delivery.totals.rewound);
         self.dead_lettered.absolute(delivery.totals.dead_lettered);
         self.letters.set(status.letters.letters as f64);
         self.letter_bytes.set(status.letters.bytes as f64);

@@ -19,7 +19,7 @@ use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
-use super::control::{Control, Controls};
+use super::control::{Control, Controls, Seek};
 use super::ledger::Ledger;
 use super::numbers::Metrics;
 use super::pace::Pace;
@@ -28,6 +28,10 @@ use super::{Config, Ended, SinkStatus};
 
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a seek waits for what is in flight. What is not settled by then is sent again, or
+/// skipped.
+const SEEK_GRACE: Duration = Duration::from_secs(2);
 
 /// What a task is made of.
 pub(super) struct Makings {
@@ -70,6 +74,8 @@ pub(super) struct Task {
     epoch: Epoch,
     metrics: Option<Metrics>,
     control: Option<Controls>,
+    /// What has stopped it, if that is an operator who wants it to go on from elsewhere.
+    seek: Option<Seek>,
     pace: Option<Pace>,
     /// Who waits for the next commit, and for the one on its way.
     asked: Vec<oneshot::Sender<()>>,
@@ -131,13 +137,32 @@ impl Task {
             stale: false,
             epoch,
             control,
+            seek: None,
             pace,
             asked: Vec::new(),
             committing: Vec::new(),
         }
     }
 
+    /// Works until told to stop, or until there is nothing left.
     pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) -> Ended {
+        self.work(&stop, grace).await
+    }
+
+    /// The same; but what an operator asks for instead of a stop is given back, and whatever was
+    /// begun has ended then: nothing more is written.
+    pub(super) async fn run_or_seek(
+        mut self,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> (Ended, Option<(Seek, Controls)>) {
+        let ended = self.work(stop, grace).await;
+        let Some(wanted) = self.seek.take().zip(self.control.take()) else { return (ended, None) };
+        self.jobs.shutdown().await;
+        (ended, Some(wanted))
+    }
+
+    async fn work(&mut self, stop: &CancellationToken, grace: Duration) -> Ended {
         let mut deadline = None;
         let tail = *self.tail.borrow_and_update();
         self.tell(Event::Tail(tail));
@@ -162,7 +187,13 @@ impl Task {
                     deadline = Some(clock::instant() + grace);
                     self.tell(Event::Stop);
                 }
-                Some(control) = asked_for(&mut self.control) => self.obey(control),
+                Some(control) = asked_for(&mut self.control), if self.seek.is_none() => {
+                    self.obey(control);
+                    if self.seek.is_some() && deadline.is_none() {
+                        deadline = Some(clock::instant() + SEEK_GRACE);
+                        self.tell(Event::Stop);
+                    }
+                }
                 Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
@@ -190,6 +221,7 @@ impl Task {
                 self.asked.push(answer);
                 self.tell(if paused { Event::Pause } else { Event::Resume });
             }
+            Control::Seek(seek) => self.seek = Some(seek),
         }
     }
 

@@ -81,7 +81,7 @@ pub use group::{Appended, Durable};
 pub use handle::{Orphan, SegmentInfo, Wal, WalStatus};
 pub use inspect::{ReadOnlyLog, StoreFacts, Unreadable};
 pub use letters::{LetterBook, LetterError, Removal};
-pub use place::{Located, Place, PlaceError, Retained};
+pub use place::{Located, Place, PlaceError, Retained, SeekError};
 pub use preflight::TornTail;
 pub use read::{Entry, Reader};
 pub use recover::RecoveryReport;

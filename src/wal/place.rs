@@ -1,11 +1,17 @@
 //! Where something that an operator names is in the log.
 
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
+
+use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::types::{Offset, UnixMicros};
+use crate::record::{Checkpoint, Moved};
+use crate::types::{DestinationName, Offset, Position, UnixMicros};
 
-use super::error::ReadError;
+use super::append::{PendingCommit, Request};
+use super::error::{CommitError, OpenError, ReadError};
+use super::group::commit_gone;
 use super::handle::Wal;
 
 /// A place in the log, as an operator names it.
@@ -61,7 +67,69 @@ pub enum PlaceError {
     Read(#[from] ReadError),
 }
 
+/// A cursor stays where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SeekError {
+    /// There is no such place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Messages would be skipped, and whoever asks has not said that they may be.
+    #[error("{0} messages would be skipped: the destination would never get them")]
+    Skips(u64),
+    /// The destination has no cursor.
+    #[error("there is no cursor of a destination {0}")]
+    Unknown(DestinationName),
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] OpenError),
+    /// The log takes nothing more.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
 impl Wal {
+    /// What a seek would do. Blocking.
+    ///
+    /// # Errors
+    /// When it would be refused.
+    pub fn plan_seek(
+        &self,
+        name: &DestinationName,
+        to: Place,
+        may_skip: bool,
+    ) -> Result<(Checkpoint, Moved), SeekError> {
+        let Located { offset, messages_before } = self.locate(to)?;
+        let mut checkpoint =
+            self.checkpoint(name)?.ok_or_else(|| SeekError::Unknown(name.clone()))?;
+        let moved = checkpoint.seek(Position::at(offset), messages_before);
+        if moved.skipped > 0 && !may_skip {
+            return Err(SeekError::Skips(moved.skipped));
+        }
+        Ok((checkpoint, moved))
+    }
+
+    /// Moves a destination's stored cursor. The destination must not run: it would write its own.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When the cursor stays where it is.
+    pub fn seek(
+        &self,
+        name: &DestinationName,
+        to: Place,
+        may_skip: bool,
+    ) -> Result<Moved, SeekError> {
+        // Between the look and the write no segment goes.
+        let _alone = self.shared.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut checkpoint, moved) = self.plan_seek(name, to, may_skip)?;
+        checkpoint.saved = clock::unix_micros();
+        let (answer, answered) = oneshot::channel();
+        let destination = name.clone();
+        self.send_meta(Request::Commit(PendingCommit { destination, checkpoint, answer }))?;
+        answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(&self.shared)))?;
+        Ok(moved)
+    }
+
     /// What there is of the log. Blocking.
     ///
     /// # Errors

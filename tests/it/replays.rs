@@ -20,7 +20,7 @@ fn frame(number: usize, drain: &str) -> Frame {
 async fn post(lab: &Lab, frames: std::ops::Range<usize>) {
     let mut client = lab.client().await;
     for number in frames {
-        let drain = if number % 3 == 0 { "d.third" } else { "d.other" };
+        let drain = if number.is_multiple_of(3) { "d.third" } else { "d.other" };
         assert_eq!(client.post(&frame(number, drain)).await, 200);
     }
 }
@@ -81,7 +81,7 @@ async fn what_is_asked_for_is_sent_again_and_nothing_else() {
         .unwrap();
     let time = String::from_utf8(time.stdout).unwrap().trim().to_owned();
 
-    let third = |n: &usize| n % 3 == 0;
+    let third = |n: &usize| n.is_multiple_of(3);
     for (args, wanted) in [
         (vec!["--from", "5", "--to", "17"], ids(5..17)),
         (vec!["--from", "earliest"], ids(0..40)),

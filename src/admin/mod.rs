@@ -1,4 +1,5 @@
-//! What an operator asks the relay: `/healthz`, `/readyz`, `/metrics`, and `/v1/…` in JSON.
+//! What an operator asks the relay: the status page at `/`, `/healthz`, `/readyz`, `/metrics`, and
+//! `/v1/…` in JSON.
 //!
 //! On loopback, or on a unix socket that only its owner can open. Everybody who can connect may
 //! look; who may change something is in `access`. It answers until the very end of a stop, so
@@ -8,7 +9,9 @@ mod access;
 mod answer;
 mod config;
 mod cursors;
+mod history;
 mod lists;
+mod page;
 mod place;
 mod replays;
 mod routes;
@@ -19,6 +22,7 @@ use std::future::IntoFuture as _;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +36,7 @@ use crate::wal::Wal;
 use access::Access;
 
 pub use config::{Config, Drain, Listen, ParseListenError};
+pub use history::{DestinationRows, History, HistoryRows, IngestRows, LogRows, SAMPLE_EVERY};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
 pub use replays::ReplayStatus;
 pub use status::{
@@ -85,6 +90,8 @@ pub struct View {
     pub reload: watch::Receiver<ReloadStatus>,
     /// The numbers, when this process collects them.
     pub metrics: Option<Metrics>,
+    /// The figures of the last minutes.
+    pub history: Arc<History>,
 }
 
 /// What every handler shares.
@@ -92,7 +99,22 @@ pub struct View {
 struct Shared {
     view: View,
     access: Access,
-    drains: Arc<[Drain]>,
+    drains: KnownDrains,
+}
+
+/// The drains that are known by name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct KnownDrains(Arc<ArcSwap<Vec<Drain>>>);
+
+impl KnownDrains {
+    fn new(drains: Vec<Drain>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(drains)))
+    }
+
+    /// From now on, `/v1/drains` has these.
+    pub fn set(&self, drains: Vec<Drain>) {
+        self.0.store(Arc::new(drains));
+    }
 }
 
 /// The admin listener, bound.
@@ -127,7 +149,7 @@ impl Admin {
                 (Listener::Unix(listener, file), config.listen.clone(), Access::Everybody)
             }
         };
-        let shared = Shared { view, access, drains: config.drains.clone().into() };
+        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()) };
         Ok(Self { listener, listen, shared })
     }
 
@@ -135,6 +157,12 @@ impl Admin {
     #[must_use]
     pub const fn listen(&self) -> &Listen {
         &self.listen
+    }
+
+    /// The drains that it lists, to be changed.
+    #[must_use]
+    pub fn drains(&self) -> KnownDrains {
+        self.shared.drains.clone()
     }
 
     /// Answers until told to stop.

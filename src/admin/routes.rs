@@ -2,8 +2,8 @@
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::telemetry;
 
-use super::access::MayChange;
+use super::access::{AccessStatus, MayChange};
 use super::answer::{Allow, Problem, not_found, resource};
 use super::cursors::{pause_cursor, remove_cursor, resume_cursor, seek_cursor};
+use super::history::HistoryRows;
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
+use super::page::page;
 use super::{Phase, Shared, Status, replays};
 
 /// No change needs more, in bytes.
@@ -26,6 +28,7 @@ pub(super) fn router(shared: Shared) -> Router {
     const ACTION: Allow = Allow(&["OPTIONS", "POST"]);
     const GROWS: Allow = Allow(&["GET", "HEAD", "OPTIONS", "POST"]);
     Router::new()
+        .route("/", resource(get(page), Allow::READ))
         .route("/healthz", resource(get(health), Allow::READ))
         .route("/readyz", resource(get(ready), Allow::READ))
         .route("/metrics", resource(get(metrics), Allow::READ))
@@ -40,6 +43,9 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/segments", resource(get(segments), Allow::READ))
         .route("/v1/drains", resource(get(drains), Allow::READ))
         .route("/v1/log-level", resource(get(log_level).put(set_log_level), CHANGEABLE))
+        .route("/v1/access", resource(get(access), Allow::READ))
+        .route("/v1/history", resource(get(history), Allow::READ))
+        .route("/v1/warnings", resource(get(warnings), Allow::READ))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(shared)
@@ -82,6 +88,21 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
     Json(Status::of(&shared.view))
 }
 
+/// What a change needs, and whether this request has it.
+async fn access(State(shared): State<Shared>, headers: HeaderMap) -> Json<AccessStatus> {
+    Json(AccessStatus::of(&shared.access, &headers))
+}
+
+async fn history(State(shared): State<Shared>) -> Json<HistoryRows> {
+    let names = shared.view.sinks.iter().map(|sink| sink.name().to_string());
+    Json(shared.view.history.rows(&names.collect::<Vec<_>>()))
+}
+
+/// The latest warnings and errors of the log, the newest first.
+async fn warnings() -> Json<Vec<telemetry::Warning>> {
+    Json(telemetry::recent_warnings())
+}
+
 async fn cursors(State(shared): State<Shared>) -> Result<Json<Vec<CursorStatus>>, Problem> {
     // The checkpoints are read from the store, which may wait for the disk.
     let read = tokio::task::spawn_blocking(move || CursorStatus::all(&shared.view)).await;
@@ -97,7 +118,7 @@ async fn segments(State(shared): State<Shared>) -> Json<Vec<SegmentRow>> {
 }
 
 async fn drains(State(shared): State<Shared>) -> Json<Vec<DrainStatus>> {
-    Json(shared.drains.iter().map(DrainStatus::of).collect())
+    Json(shared.drains.0.load().iter().map(DrainStatus::of).collect())
 }
 
 /// Which log lines are written.

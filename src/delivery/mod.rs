@@ -188,6 +188,23 @@ pub struct ReadBatch {
     pub caught_up: Option<Tail>,
 }
 
+impl ReadBatch {
+    /// A read that brought nothing.
+    #[must_use]
+    pub fn nothing(batch: BatchId) -> Self {
+        Self {
+            batch,
+            range: PositionRange::default(),
+            messages: 0,
+            filtered: 0,
+            events: 0,
+            messages_end: 0,
+            received: UnixMicros::default(),
+            caught_up: None,
+        }
+    }
+}
+
 /// Where a batch is to be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -399,6 +416,10 @@ pub enum Note {
     },
     /// A batch was acknowledged.
     Acknowledged {
+        /// Which.
+        batch: BatchId,
+        /// What was in it.
+        range: PositionRange,
         /// Time from its 2xx to the acknowledgement.
         after: Duration,
     },

@@ -15,7 +15,8 @@ use hyper::header::{AUTHORIZATION, EXPECT};
 use hyper::http::request;
 use hyper::{Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument as _;
 
 use super::access::{Access, Source};
 use super::activity::{Activity, Timeouts};
@@ -28,11 +29,13 @@ use super::gate::Gate;
 use super::handle::IngestStatus;
 use super::loss::Losses;
 use super::metrics::{End, Metrics, OpenRequest, Seldom};
+use super::patience::Patience;
+use super::request_id::{RequestId, RequestIds};
 use super::response::{self, Hangup, Refusal, Response};
 use super::{Config, tls};
 use crate::clock;
 use crate::logplex::{Profile, Tally, tally};
-use crate::types::ByteSize;
+use crate::types::{ByteSize, Offset};
 use crate::wal::{AppendError, Appended, Durable, Wal};
 
 /// The longest URI that is looked at.
@@ -63,8 +66,10 @@ pub(super) struct Handler {
     wal: Wal,
     /// Room for bodies, from their first byte until they are durable.
     memory: Arc<Semaphore>,
+    patience: Patience,
     max_body: usize,
     warned: Seldom,
+    ids: RequestIds,
 }
 
 /// A frame that could not be stored.
@@ -112,8 +117,10 @@ impl Handler {
             losses: Losses::default(),
             wal,
             memory: Arc::new(Semaphore::new(memory)),
+            patience: Patience::new(config.ack_deadline),
             max_body: usize::try_from(config.max_body.get()).unwrap_or(usize::MAX),
             warned: Seldom::default(),
+            ids: RequestIds::new(),
             config,
         }
     }
@@ -175,10 +182,23 @@ impl Handler {
         activity: &Activity,
     ) -> Result<Response, Hangup> {
         let started = activity.request_begins(clock::instant());
+        let id = self.ids.of(request.headers());
+        let span = tracing::debug_span!("request", request_id = %id);
+        self.serve(request, peer, activity, started, &id).instrument(span).await
+    }
+
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        activity: &Activity,
+        started: std::time::Instant,
+        id: &RequestId,
+    ) -> Result<Response, Hangup> {
         let mut open = OpenRequest::new(&self.metrics, started);
         let (head, body) = request.into_parts();
         let deadline = started.checked_add(self.config.ack_deadline).unwrap_or(started);
-        let deadline = tokio::time::Instant::from_std(deadline);
+        let deadline = Instant::from_std(deadline);
 
         let access = self.access();
         let mut profile = facts::profile(&head.headers);
@@ -195,7 +215,7 @@ impl Handler {
                     received: clock::unix_micros(),
                 };
                 let facts = Facts::new(&head.headers, given);
-                let store = self.store(&facts, source, coding, body);
+                let store = self.store(&facts, source, coding, body, deadline);
                 timeout_at(deadline, store).await.unwrap_or_else(|_| {
                     self.metrics.deadline_exceeded.increment(1);
                     Err(Failure::Unavailable)
@@ -215,11 +235,11 @@ impl Handler {
         let (end, answer) = match stored {
             Ok(durable) => (End::Accepted, Ok(response::accepted(&durable))),
             Err(Failure::Refused(refusal)) => {
-                self.warn(refusal, peer);
-                (End::Refused(refusal), Ok(response::refused(refusal)))
+                self.warn(refusal, peer, id);
+                (End::Refused(refusal), Ok(response::called(response::refused(refusal), id)))
             }
             Err(Failure::Unavailable) => match response::unavailable(profile) {
-                Ok(answer) => (End::Unavailable, Ok(answer)),
+                Ok(answer) => (End::Unavailable, Ok(response::called(answer, id))),
                 Err(hangup) => (End::Unanswered, Err(hangup)),
             },
             Err(Failure::Broken) => {
@@ -228,6 +248,9 @@ impl Handler {
             }
         };
         open.ends(end);
+        if end != End::Accepted {
+            tracing::debug!(?end, "not stored");
+        }
         activity.request_ends(clock::instant());
         answer
     }
@@ -287,6 +310,7 @@ impl Handler {
         source: Source<'_>,
         coding: Coding,
         body: Incoming,
+        deadline: Instant,
     ) -> Result<Durable, Failure> {
         let declared = body::declared_len(&body);
         if declared.is_some_and(|len| len > self.config.max_body.get()) {
@@ -299,7 +323,7 @@ impl Handler {
             // The content may be as large as it likes.
             Coding::Gzip => self.config.max_body,
         };
-        let mut permit = self.room(frame_permits(room)).await?;
+        let mut permit = self.room(frame_permits(room), deadline).await?;
         let body = match coding {
             Coding::Identity => body::collect(body, self.max_body).await?,
             Coding::Gzip => {
@@ -329,19 +353,30 @@ impl Handler {
             }
         }
         self.metrics.odd_headers.increment(u64::from(facts.odd_headers));
+        // By its offset a frame is found again in what the destinations log.
+        tracing::debug!(
+            offset = appended.durable.offset().map(Offset::get),
+            messages = tally.messages,
+            duplicate = appended.duplicate,
+            "durable"
+        );
         Ok(appended.durable)
     }
 
-    /// Waits for room for a frame.
-    async fn room(&self, permits: u64) -> Result<OwnedSemaphorePermit, Failure> {
+    /// Waits for room for a frame, while there is time to store it.
+    async fn room(&self, permits: u64, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&self.memory).try_acquire_many_owned(permits) {
             return Ok(permit);
         }
         let _waiting = self.gate.waits();
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.memory).acquire_many_owned(permits).await;
-        permit.map_err(|_| Failure::Unavailable)
+        let last = deadline.checked_sub(self.patience.reserve()).unwrap_or(deadline);
+        match timeout_at(last, Arc::clone(&self.memory).acquire_many_owned(permits)).await {
+            // The semaphore is never closed.
+            Ok(permit) => permit.map_err(|_| Failure::Unavailable),
+            // Held all the same: a sender that is answered early tries again early.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Offers a frame to the log until it takes it. While the log has no room the request is
@@ -356,7 +391,10 @@ impl Handler {
         let _waiting = self.gate.waits();
         loop {
             let frame = Wal::prepare(facts.frame(body.clone(), tally.messages));
-            match self.wal.append(frame, Arc::clone(&permit)).await {
+            let offered = self.patience.offer();
+            let appended = self.wal.append(frame, Arc::clone(&permit)).await;
+            drop(offered);
+            match appended {
                 Ok(appended) => {
                     self.gate.taken();
                     return Ok(appended);
@@ -379,12 +417,12 @@ impl Handler {
     }
 
     /// Says now and then that a sender loses frames. Never what it sent.
-    fn warn(&self, refusal: Refusal, peer: IpAddr) {
+    fn warn(&self, refusal: Refusal, peer: IpAddr, id: &RequestId) {
         let now = u64::try_from(clock::unix_micros().get()).unwrap_or_default();
         if self.warned.now(now) {
             let code = refusal.status().as_u16();
             let reason = refusal.text().trim_end();
-            tracing::warn!(%peer, code, reason, "refused a request, which loses its messages");
+            tracing::warn!(%peer, request_id = %id, code, reason, "refused a request, which loses its messages");
         }
     }
 }

@@ -23,6 +23,7 @@ mod replay;
 mod seek;
 mod task;
 mod token;
+mod trail;
 mod trust;
 
 use std::collections::BTreeMap;

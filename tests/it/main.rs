@@ -31,19 +31,25 @@ mod cursors;
 mod dashboard;
 /// Messages that collectors refuse.
 mod dead_letters;
+/// What each answer costs a Logplex.
+mod decisions;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
+/// The commands, configurations and links of the documentation.
+mod docs;
 /// The same frame sent twice is stored once.
 mod duplicates;
 /// P1: nothing is answered 200 before it is synced.
 mod durability;
 /// Imports only point down.
 mod floors;
+/// One frame through the log lines, and request ids.
+mod follow;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
-/// Hostile clients beside good senders, and more load than there is room for.
+/// Hostile clients beside good senders.
 mod hostile;
 /// Ten thousand idle connections.
 mod idle;
@@ -55,8 +61,12 @@ mod limits;
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
 mod ops_files;
+/// More load than the disk takes.
+mod overload;
 /// The Debian package.
 mod package;
+/// The status page, in a real browser.
+mod page;
 /// The power goes, on a disk that forgets what was not synced.
 mod power;
 /// `forebay check --probe`, against a collector with each fault.

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+mod browser;
 mod control;
 mod hec;
 mod http;
@@ -11,13 +12,14 @@ mod shim;
 
 use std::time::Duration;
 
+pub(crate) use browser::Browser;
 pub(crate) use control::Control;
 pub(crate) use hec::{Hec, usual_ack};
 pub(crate) use http::{Answer, Client, Frame, get};
 pub(crate) use lab::{Destination, Lab, PASSWORD, Sending, TOKEN, USER, number};
 pub(crate) use pki::{Authority, Pair, private};
 pub(crate) use port::Port;
-pub(crate) use process::{Process, Ran, command, run};
+pub(crate) use process::{Process, Ran, command, peak_memory, run};
 pub(crate) use shim::Shim;
 
 /// How long something may take that should take no time at all.

@@ -13,6 +13,7 @@
 
 mod checkpoint;
 mod letter;
+mod replay;
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,8 +23,9 @@ use crate::generated::storage;
 use crate::logplex::Profile;
 use crate::types::UnixMicros;
 
-pub use checkpoint::{Ahead, Checkpoint, Fate, Totals};
+pub use checkpoint::{Ahead, Checkpoint, Fate, Moved, Totals};
 pub use letter::{DeadLetter, LetterTotals};
+pub use replay::{Replay, ReplayFilter, ReplayId, ReplayState};
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -16,6 +16,8 @@ pub struct CursorStatus {
     pub name: String,
     /// Whether no destination of that name is configured. Its messages are kept all the same.
     pub orphaned: bool,
+    /// Whether an operator has paused the destination.
+    pub paused: bool,
     /// The first message that is not settled, as it is stored: offset and index.
     pub position: (u64, u32),
     /// When that was stored, in seconds since 1970.
@@ -49,6 +51,7 @@ impl CursorStatus {
             Self {
                 name: name.to_string(),
                 orphaned: sink.is_none(),
+                paused: checkpoint.paused,
                 position: (offset.get(), checkpoint.position.index),
                 saved: seconds(checkpoint.saved),
                 segments: segments.iter().filter(|segment| segment.frames.end > offset).count(),

@@ -8,9 +8,12 @@
 mod access;
 mod answer;
 mod config;
+mod cursors;
 mod history;
 mod lists;
 mod page;
+mod place;
+mod replays;
 mod routes;
 mod status;
 mod unix;
@@ -35,6 +38,7 @@ use access::Access;
 pub use config::{Config, Drain, Listen, ParseListenError};
 pub use history::{DestinationRows, History, HistoryRows, IngestRows, LogRows, SAMPLE_EVERY};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
+pub use replays::ReplayStatus;
 pub use status::{
     Books, ConfigStatus, DestinationStatus, EndpointStatus, GapStatus, IngestStatus, LogStatus,
     LossStatus, OrphanStatus, RecoveryStatus, Status, StrangerStatus, TornStatus,

@@ -1,24 +1,23 @@
 //! What is answered where.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::telemetry;
-use crate::types::DestinationName;
-use crate::wal::RemoveError;
 
 use super::access::{AccessStatus, MayChange};
 use super::answer::{Allow, Problem, not_found, resource};
+use super::cursors::{pause_cursor, remove_cursor, resume_cursor, seek_cursor};
 use super::history::HistoryRows;
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
 use super::page::page;
-use super::{Phase, Shared, Status};
+use super::{Phase, Shared, Status, replays};
 
 /// No change needs more, in bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -26,6 +25,8 @@ const LARGEST_BODY: usize = 64 << 10;
 pub(super) fn router(shared: Shared) -> Router {
     const CHANGEABLE: Allow = Allow(&["GET", "HEAD", "OPTIONS", "PUT"]);
     const REMOVABLE: Allow = Allow(&["DELETE", "OPTIONS"]);
+    const ACTION: Allow = Allow(&["OPTIONS", "POST"]);
+    const GROWS: Allow = Allow(&["GET", "HEAD", "OPTIONS", "POST"]);
     Router::new()
         .route("/", resource(get(page), Allow::READ))
         .route("/healthz", resource(get(health), Allow::READ))
@@ -34,6 +35,11 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/status", resource(get(status), Allow::READ))
         .route("/v1/cursors", resource(get(cursors), Allow::READ))
         .route("/v1/cursors/{name}", resource(delete(remove_cursor), REMOVABLE))
+        .route("/v1/cursors/{name}/pause", resource(post(pause_cursor), ACTION))
+        .route("/v1/cursors/{name}/seek", resource(post(seek_cursor), ACTION))
+        .route("/v1/cursors/{name}/resume", resource(post(resume_cursor), ACTION))
+        .route("/v1/replays", resource(get(replays::list).post(replays::start), GROWS))
+        .route("/v1/replays/{id}", resource(delete(replays::cancel), REMOVABLE))
         .route("/v1/segments", resource(get(segments), Allow::READ))
         .route("/v1/drains", resource(get(drains), Allow::READ))
         .route("/v1/log-level", resource(get(log_level).put(set_log_level), CHANGEABLE))
@@ -105,43 +111,6 @@ async fn cursors(State(shared): State<Shared>) -> Result<Json<Vec<CursorStatus>>
         Ok(Err(error)) => Err(Problem::internal(error)),
         Err(error) => Err(Problem::internal(error)),
     }
-}
-
-/// Lets go of what only an orphaned cursor keeps.
-async fn remove_cursor(
-    _: MayChange,
-    State(shared): State<Shared>,
-    Path(name): Path<String>,
-) -> Result<Json<RemovedCursor>, Problem> {
-    let fix = "`forebay cursor list` names them";
-    let name = DestinationName::new(&name)
-        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string(), fix))?;
-    match shared.view.wal.remove_checkpoint(&name).await {
-        Ok(checkpoint) => {
-            let position = checkpoint.position;
-            let position = (position.offset.get(), position.index);
-            Ok(Json(RemovedCursor { removed: name.to_string(), position }))
-        }
-        Err(error @ RemoveError::Configured(_)) => {
-            let fix = "remove the destination from the configuration and restart forebay";
-            Err(Problem::new(StatusCode::CONFLICT, error.to_string(), fix))
-        }
-        Err(error @ RemoveError::Unknown(_)) => {
-            Err(Problem::new(StatusCode::NOT_FOUND, error.to_string(), fix))
-        }
-        Err(error @ (RemoveError::Read(_) | RemoveError::Commit(_))) => {
-            Err(Problem::internal(error))
-        }
-    }
-}
-
-/// A cursor that is gone.
-#[derive(Clone, Debug, Serialize)]
-struct RemovedCursor {
-    /// The destination it was of.
-    removed: String,
-    /// Where it stood: offset and index.
-    position: (u64, u32),
 }
 
 async fn segments(State(shared): State<Shared>) -> Json<Vec<SegmentRow>> {

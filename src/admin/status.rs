@@ -10,7 +10,7 @@ use crate::ingest;
 use crate::sink::{SinkHandle, SinkStatus};
 use crate::wal::{Gap, Orphan, RecoveryReport, Storage, TornTail, Wal};
 
-use super::{ReloadStatus, View};
+use super::{ReloadStatus, ReplayStatus, View};
 
 /// The relay's state.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct Status {
     pub destinations: Vec<DestinationStatus>,
     /// Cursors of destinations that are not configured any more.
     pub orphaned: Vec<OrphanStatus>,
+    /// Replays: those that are to be sent, and the latest of those that have ended.
+    pub replays: Vec<ReplayStatus>,
 }
 
 /// A cursor that nobody reads with, and that keeps its messages.
@@ -179,8 +181,10 @@ pub struct LogStatus {
 pub struct DestinationStatus {
     /// Its name.
     pub name: String,
-    /// `delivering`, `held`, or `stuck` when the log cannot be read.
+    /// `delivering`, `held`, `paused` by an operator, or `stuck` when the log cannot be read.
     pub state: &'static str,
+    /// Whether an operator has paused it: nothing is sent.
+    pub paused: bool,
     /// Why it is stuck.
     pub reason: Option<String>,
     /// `required` or `off`.
@@ -218,9 +222,11 @@ pub struct Books {
     pub skipped: u64,
     /// Dropped for want of space.
     pub dropped: u64,
+    /// Settled before and sent again: an operator has moved the cursor back.
+    pub rewound: u64,
     /// Not settled yet.
     pub pending: u64,
-    /// Accepted less all others. 0, or there is a bug.
+    /// Accepted and rewound less all others. 0, or there is a bug.
     pub difference: i128,
 }
 
@@ -247,6 +253,7 @@ impl Books {
             dead_lettered: totals.dead_lettered,
             skipped: totals.skipped,
             dropped: totals.dropped,
+            rewound: totals.rewound,
             pending: delivery.pending(&status.tail),
             difference: delivery.difference(&status.tail),
         }
@@ -284,6 +291,7 @@ impl Status {
             },
             // What cannot be read is logged where it keeps segments from being dropped.
             orphaned: view.wal.orphans().iter().flatten().map(OrphanStatus::of).collect(),
+            replays: ReplayStatus::all(view),
             destinations: view.sinks.iter().map(DestinationStatus::of).collect(),
         }
     }
@@ -389,6 +397,8 @@ impl DestinationStatus {
             sink.endpoints().iter().zip(&delivery.endpoints).map(endpoint).collect();
         let state = if status.stuck.is_some() {
             "stuck"
+        } else if delivery.paused {
+            "paused"
         } else if endpoints.iter().all(|endpoint| endpoint.state == "held") {
             "held"
         } else {
@@ -399,6 +409,7 @@ impl DestinationStatus {
         Self {
             name: sink.name().to_string(),
             state,
+            paused: delivery.paused,
             reason: status.stuck.clone(),
             acknowledgement: if sink.acknowledgement_required() { "required" } else { "off" },
             tls_verified: sink.tls_verified(),

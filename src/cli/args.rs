@@ -16,7 +16,8 @@ use crate::types::ByteSize;
 use super::drain::AddArgs;
 use super::import::ImportArgs;
 use super::manual::ManArgs;
-use super::status::{LogLevelArgs, RemoveArgs, ShowArgs};
+use super::replay::ReplayCommand;
+use super::status::{LogLevelArgs, RemoveArgs, SeekArgs, ShowArgs};
 use super::top::TopArgs;
 use super::wal::WalCommand;
 
@@ -79,6 +80,9 @@ pub(super) enum Command {
     /// What the log remembers of each destination.
     #[command(subcommand)]
     Cursor(CursorCommand),
+    /// Stretches of the log that are sent once more.
+    #[command(subcommand)]
+    Replay(ReplayCommand),
     /// Drains of Heroku apps.
     #[command(subcommand)]
     Drain(DrainCommand),
@@ -103,6 +107,14 @@ pub(super) enum CursorCommand {
     /// Remove the cursor of a destination that is no longer configured. What only this cursor has
     /// kept is given up for good.
     Remove(RemoveArgs),
+    /// Send nothing more to a destination. What is in flight is seen through, what comes in waits
+    /// in the log, and a restart changes nothing of it.
+    Pause(RemoveArgs),
+    /// Move a cursor. Back: what lies between is sent again, with the ids it had. Forward: what
+    /// lies between and is not settled is never sent to this destination.
+    Seek(SeekArgs),
+    /// Let a paused destination go on.
+    Resume(RemoveArgs),
 }
 
 #[derive(Debug, Subcommand)]

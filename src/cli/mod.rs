@@ -12,6 +12,7 @@ mod limits;
 mod manual;
 mod output;
 mod probe;
+mod replay;
 mod serve;
 mod signals;
 mod simulate;
@@ -70,6 +71,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Top(args) => runtime(|stop, _| top::top(args, stop)),
         Command::Cursor(CursorCommand::List(args)) => runtime(|_, _| status::cursors(args)),
         Command::Cursor(CursorCommand::Remove(args)) => runtime(|_, _| status::remove_cursor(args)),
+        Command::Cursor(CursorCommand::Pause(args)) => {
+            runtime(|_, _| status::pause_cursor(args, true))
+        }
+        Command::Cursor(CursorCommand::Resume(args)) => {
+            runtime(|_, _| status::pause_cursor(args, false))
+        }
+        Command::Cursor(CursorCommand::Seek(args)) => runtime(|_, _| status::seek_cursor(args)),
+        Command::Replay(command) => runtime(|_, _| replay::run(command)),
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
         Command::Wal(command) => wal::run(command),

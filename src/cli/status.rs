@@ -10,20 +10,35 @@ use crate::types::DestinationName;
 use super::client::{AdminArgs, Client, Failure};
 use super::human;
 use super::output::{self, Tone, paint, table};
+use super::replay::parse_place;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    admin: AdminArgs,
+    pub(super) admin: AdminArgs,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RemoveArgs {
     /// The destination, as `forebay cursor list` names it.
     name: String,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SeekArgs {
+    /// The destination, as `forebay cursor list` names it.
+    name: String,
+    /// Where to: an offset, a time (2026-01-02T03:04:05Z, or -2h), `earliest` or `latest`.
+    #[arg(long, value_name = "PLACE", value_parser = parse_place, allow_hyphen_values = true)]
+    to: Value,
+    /// Also when messages are skipped by that.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -67,7 +82,7 @@ pub(super) fn tone(state: &str) -> Tone {
     }
 }
 
-async fn show(
+pub(super) async fn show(
     args: ShowArgs,
     path: &str,
     print: impl FnOnce(&Client, &Value),
@@ -82,7 +97,7 @@ async fn show(
     Ok(())
 }
 
-fn ended(result: Result<(), Failure>) -> Exit {
+pub(super) fn ended(result: Result<(), Failure>) -> Exit {
     result.map_or_else(Failure::tell, |()| Exit::Stopped)
 }
 
@@ -136,8 +151,10 @@ fn print_destination(destination: &Value) {
         output::line(&format!("  {}", paint(Tone::Bad, reason)));
     }
     let figures: Vec<String> =
-        ["accepted", "acknowledged", "filtered", "dead_lettered", "skipped", "dropped"]
+        ["accepted", "acknowledged", "filtered", "dead_lettered", "skipped", "dropped", "rewound"]
             .iter()
+            // What is rare is shown when there is some.
+            .filter(|name| **name != "rewound" || number(books, name) > 0)
             .map(|name| format!("{} {}", name.replace('_', "-"), human::count(number(books, name))))
             .collect();
     output::line(&format!("  books        {}", figures.join("  ")));
@@ -187,6 +204,64 @@ async fn remove(args: ShowArgs, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) async fn pause_cursor(args: RemoveArgs, paused: bool) -> Exit {
+    ended(pause(args.show, &args.name, paused).await)
+}
+
+async fn pause(args: ShowArgs, name: &str, paused: bool) -> Result<(), Failure> {
+    // It becomes a part of a path.
+    DestinationName::new(name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let client = Client::new(args.admin)?;
+    let path = format!("/v1/cursors/{name}/{}", if paused { "pause" } else { "resume" });
+    let done: Value = client.change(Method::POST, &path, None).await?;
+    if args.json {
+        output::json(&done);
+    } else if paused {
+        output::line(&format!(
+            "{name} is paused: nothing more is sent, and what comes in waits in the log"
+        ));
+    } else {
+        output::line(&format!("{name} goes on"));
+    }
+    Ok(())
+}
+
+pub(super) async fn seek_cursor(args: SeekArgs) -> Exit {
+    ended(seek(args).await)
+}
+
+async fn seek(args: SeekArgs) -> Result<(), Failure> {
+    let SeekArgs { name, to, yes, show } = args;
+    // It becomes a part of a path.
+    DestinationName::new(&name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let client = Client::new(show.admin)?;
+    let path = format!("/v1/cursors/{name}/seek");
+    let body = json!({ "to": to, "yes": yes });
+    let moved: Value = client.change(Method::POST, &path, Some(&body)).await?;
+    if show.json {
+        output::json(&moved);
+        return Ok(());
+    }
+    let (from, to) = (position(&moved, "from"), position(&moved, "to"));
+    output::line(&format!("the cursor of {name} was moved from {from} to {to}"));
+    let (skipped, rewound) = (number(&moved, "skipped"), number(&moved, "rewound"));
+    if rewound > 0 {
+        let count = human::count(rewound);
+        output::line(&format!(
+            "{count} messages are sent again; those that Splunk has are duplicates there, with the \
+             same event_id: `| dedup event_id` removes them"
+        ));
+    }
+    if skipped > 0 {
+        let count = human::count(skipped);
+        output::line(&paint(
+            Tone::Warn,
+            &format!("{count} messages are skipped: {name} never gets them"),
+        ));
+    }
+    Ok(())
+}
+
 fn print_cursors(cursors: &Value) {
     let rows: Vec<Vec<String>> = cursors
         .as_array()
@@ -195,10 +270,18 @@ fn print_cursors(cursors: &Value) {
         .map(|cursor| {
             let books = cursor.get("books").filter(|books| !books.is_null());
             let orphaned = cursor.get("orphaned").and_then(Value::as_bool) == Some(true);
+            let paused = cursor.get("paused").and_then(Value::as_bool) == Some(true);
             let pending = books.map(|books| human::count(number(books, "pending")));
             vec![
                 text(cursor, "name").to_owned(),
-                if orphaned { "orphaned" } else { "configured" }.to_owned(),
+                if orphaned {
+                    "orphaned"
+                } else if paused {
+                    "paused"
+                } else {
+                    "configured"
+                }
+                .to_owned(),
                 position(cursor, "position"),
                 pending.unwrap_or_else(|| "-".to_owned()),
                 number(cursor, "segments").to_string(),

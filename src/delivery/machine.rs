@@ -58,6 +58,8 @@ pub struct Delivery {
     pub(super) recall_until: Option<Duration>,
     started: bool,
     pub(super) stopping: bool,
+    /// An operator wants nothing to be sent.
+    pub(super) paused: bool,
     /// The time of the last event.
     now: Duration,
     next_lane: usize,
@@ -118,6 +120,7 @@ impl Delivery {
             recall_until: None,
             started: false,
             stopping: false,
+            paused: checkpoint.paused,
             now: Duration::ZERO,
             next_lane: 0,
             config,
@@ -155,6 +158,8 @@ impl Delivery {
                 self.committed = self.committing.take().unwrap_or(self.committed);
                 self.commit_not_before = now + COMMIT_INTERVAL;
             }
+            Event::Pause => self.pause(true),
+            Event::Resume => self.pause(false),
             Event::Tick => {}
             Event::Stop => self.on_stop(now),
         }
@@ -176,7 +181,7 @@ impl Delivery {
         let wakes = self
             .endpoints
             .iter()
-            .filter(|endpoint| endpoint.posting == 0 && !self.queue.is_empty())
+            .filter(|endpoint| endpoint.posting == 0 && !self.queue.is_empty() && self.sends())
             .filter_map(Endpoint::wakes)
             // An endpoint that may be tried already waits for something else: a body, or a poll.
             // Naming the past would turn the sink round and round until that has come.
@@ -205,6 +210,7 @@ impl Delivery {
             saved: UnixMicros::default(),
             window: self.window_to_save(),
             endpoints: Vec::new(),
+            paused: self.paused,
         }
     }
 
@@ -289,6 +295,17 @@ impl Delivery {
         }
     }
 
+    /// Sends nothing more, or goes on. It is saved in either case: whoever asked waits for that.
+    const fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.changed = true;
+    }
+
+    /// Whether anything may be read and sent.
+    const fn sends(&self) -> bool {
+        !self.stopping && !self.paused
+    }
+
     /// Puts a batch among those that wait for a lane.
     pub(super) fn enqueue(&mut self, id: BatchId) {
         if let Some(batch) = self.window.get(id) {
@@ -342,7 +359,7 @@ impl Delivery {
 
     /// Deals the waiting batches out to the lanes that may send.
     fn send(&mut self, now: Duration) {
-        if self.stopping {
+        if !self.sends() {
             return;
         }
         for id in self.queued(Stage::Ready) {
@@ -428,7 +445,7 @@ impl Delivery {
 
     /// Reads bodies again for batches that have to be sent again, those to be sent first first.
     fn fetch(&mut self) {
-        if self.stopping {
+        if !self.sends() {
             return;
         }
         let reading = usize::from(self.reading.is_some());
@@ -475,7 +492,7 @@ impl Delivery {
 
     fn may_read(&self) -> bool {
         self.reading.is_none()
-            && !self.stopping
+            && self.sends()
             && self.has_room()
             && self.has_room_for_a_body()
             && self.tail.end > self.read.offset

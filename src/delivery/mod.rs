@@ -156,6 +156,11 @@ pub enum Event {
     },
     /// [`Action::Commit`] is done: the checkpoint is synced.
     Committed,
+    /// An operator wants nothing more to be sent. What is in flight is seen through: its
+    /// acknowledgements are asked for, and the checkpoint moves. It outlives a restart.
+    Pause,
+    /// An operator wants it to go on.
+    Resume,
     /// Nothing happened but time.
     Tick,
     /// The relay stops: read nothing more, wait for what is in flight.

@@ -235,6 +235,9 @@ impl World {
             if self.faulty() && self.fills_up() && self.dice(150) == 0 {
                 self.drop_the_oldest();
             }
+            if self.seed % 7 == 6 {
+                self.pause_or_resume();
+            }
             if self.now >= FAULTS_END
                 && self.committed.position == Position::at(self.log.tail().end)
             {
@@ -305,6 +308,17 @@ impl World {
     /// storms and in calm.
     const fn fills_up(&self) -> bool {
         self.seed % 7 < 3
+    }
+
+    /// An operator pauses the destination now and then, and lets it go on in the end.
+    fn pause_or_resume(&mut self) {
+        let paused = self.machine.status().paused;
+        let wanted = self.now < FAULTS_END && (self.dice(60) == 0) != paused;
+        if wanted != paused {
+            // What was decided before is on its way.
+            self.carry_out();
+            self.tell(if wanted { Event::Pause } else { Event::Resume });
+        }
     }
 
     /// The log is full: frames go, and with them the cursors move, the stored ones first.
@@ -399,7 +413,7 @@ impl World {
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
             Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
             Event::Trimmed { .. } | Event::Lost { .. } => {}
-            Event::Tick | Event::Stop => {}
+            Event::Tick | Event::Stop | Event::Pause | Event::Resume => {}
         }
         self.machine.handle(self.now, event);
         let status = self.machine.status();
@@ -434,6 +448,7 @@ impl World {
                 Action::Send { lane, endpoint, channel, batch } => {
                     assert!(!self.doubted.contains(&channel), "seed {}: doubt", self.seed);
                     assert!(!self.old.contains(&channel), "seed {}: an old channel", self.seed);
+                    assert!(!self.machine.status().paused, "seed {}: it is paused", self.seed);
                     self.channels.insert(channel);
                     let alone = self.posting.values().all(|other| *other != channel);
                     assert!(alone, "seed {}: two POSTs on a channel", self.seed);

@@ -36,6 +36,8 @@ pub struct Status {
     pub suspects: usize,
     /// Refused events that wait for room among the dead letters.
     pub unburied: usize,
+    /// Whether an operator has paused it.
+    pub paused: bool,
     /// The endpoints, in the order of configuration.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -117,6 +119,7 @@ impl Delivery {
             batches_unacknowledged: count(|stage| matches!(stage, Stage::Unacked { .. })),
             suspects: count(|stage| matches!(stage, Stage::Suspect { .. })),
             unburied: count(|stage| matches!(stage, Stage::Unburied { .. })),
+            paused: self.paused,
             endpoints: endpoints.collect(),
         }
     }

@@ -112,6 +112,9 @@ pub struct Checkpoint {
     /// The collectors' URLs that Ahead.endpoint counts through.
     #[prost(string, repeated, tag = "7")]
     pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// An operator has paused the destination. Who does not know this field goes on sending.
+    #[prost(bool, tag = "8")]
+    pub paused: bool,
 }
 /// A stretch of messages that was sent, or lies before one that was.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -158,6 +161,10 @@ pub struct Totals {
     pub skipped: u64,
     #[prost(uint64, tag = "5")]
     pub dropped: u64,
+    /// Settled before, and to be settled again: an operator has moved the cursor back. Less these,
+    /// the sum of all others is what lies between origin and position.
+    #[prost(uint64, tag = "6")]
+    pub rewound: u64,
 }
 /// A message that a destination's collectors refuse. Key: the destination's name, a zero byte, the
 /// message's offset (8 bytes big-endian) and index (4 bytes big-endian).
@@ -277,6 +284,46 @@ pub struct Witness {
     pub messages: u64,
     #[prost(int64, tag = "4")]
     pub written_us: i64,
+}
+/// A stretch of the log that is sent to a destination once more, beside its own delivery. In the
+/// family of the store's facts; key: "replay/" and the id.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Replay {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub destination: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub start_offset: u64,
+    #[prost(uint64, tag = "4")]
+    pub end_offset: u64,
+    /// Messages in the log before end_offset.
+    #[prost(uint64, tag = "5")]
+    pub end_messages: u64,
+    /// Only frames of the drain whose token is this, or begins so.
+    #[prost(string, optional, tag = "6")]
+    pub drain: ::core::option::Option<::prost::alloc::string::String>,
+    /// Only frames of this app's drain.
+    #[prost(string, optional, tag = "7")]
+    pub app: ::core::option::Option<::prost::alloc::string::String>,
+    /// Only frames that arrived at this time or later, and before that.
+    #[prost(int64, optional, tag = "8")]
+    pub from_us: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "9")]
+    pub to_us: ::core::option::Option<i64>,
+    /// Events a second; 0: as many as the collectors take.
+    #[prost(uint64, tag = "10")]
+    pub rate: u64,
+    /// Where it goes on, and what became of the messages since start_offset.
+    #[prost(message, optional, tag = "11")]
+    pub checkpoint: ::core::option::Option<Checkpoint>,
+    #[prost(enumeration = "ReplayState", tag = "12")]
+    pub state: i32,
+    #[prost(int64, tag = "13")]
+    pub created_us: i64,
+    /// 0 while it is to be sent.
+    #[prost(int64, tag = "14")]
+    pub ended_us: i64,
 }
 /// Who sent a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -412,6 +459,36 @@ impl GapCause {
             "GAP_CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
             "GAP_CAUSE_SPACE" => Some(Self::Space),
             "GAP_CAUSE_DAMAGE" => Some(Self::Damage),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplayState {
+    /// It is to be sent, and keeps the segments it needs.
+    Unspecified = 0,
+    Finished = 1,
+    Cancelled = 2,
+}
+impl ReplayState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REPLAY_STATE_UNSPECIFIED",
+            Self::Finished => "REPLAY_STATE_FINISHED",
+            Self::Cancelled => "REPLAY_STATE_CANCELLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REPLAY_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REPLAY_STATE_FINISHED" => Some(Self::Finished),
+            "REPLAY_STATE_CANCELLED" => Some(Self::Cancelled),
             _ => None,
         }
     }

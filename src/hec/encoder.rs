@@ -106,6 +106,8 @@ pub struct Encoder {
     chunks: Chunks,
     /// The text of a message that was not UTF-8.
     repaired: String,
+    /// The replay that all events are of, if they are.
+    replay: Option<String>,
 }
 
 /// The parts of a line that Heroku split, counted within a frame.
@@ -187,6 +189,7 @@ impl Encoder {
                 event_id: Vec::new(),
             },
             repaired: String::new(),
+            replay: None,
         };
         encoder.start_frame(FrameFacts {
             drain_token: None,
@@ -208,6 +211,13 @@ impl Encoder {
         self
     }
 
+    /// The same for a replay: every event says which, in `forebay_replay`.
+    #[must_use]
+    pub fn for_replay(mut self, id: &str) -> Self {
+        self.replay = Some(id.to_owned());
+        self
+    }
+
     /// The messages that follow are of this frame.
     pub fn start_frame(&mut self, facts: FrameFacts<'_>) {
         self.chunks.parts = 0;
@@ -220,6 +230,9 @@ impl Encoder {
         frame.flags.clear();
         if facts.messages_claimed.is_some_and(|claimed| claimed != facts.messages) {
             flag("count_mismatch", "1", &mut frame.flags);
+        }
+        if let Some(id) = &self.replay {
+            flag("forebay_replay", id, &mut frame.flags);
         }
         frame.event_id.clear();
         if self.mapping.event_id() {

@@ -18,10 +18,12 @@ pub struct Totals {
     pub skipped: u64,
     /// Dropped by `when_full = "drop_oldest"`.
     pub dropped: u64,
+    /// Settled before, and to be settled again: an operator has moved the cursor back.
+    pub rewound: u64,
 }
 
 impl Totals {
-    /// All messages that left.
+    /// All messages that left, less those that came back.
     #[must_use]
     pub const fn settled(self) -> u64 {
         self.acknowledged
@@ -29,6 +31,7 @@ impl Totals {
             .wrapping_add(self.dead_lettered)
             .wrapping_add(self.skipped)
             .wrapping_add(self.dropped)
+            .wrapping_sub(self.rewound)
     }
 }
 
@@ -47,6 +50,21 @@ pub struct Checkpoint {
     pub window: Vec<Ahead>,
     /// The URLs that [`Fate::InFlight`] counts through.
     pub endpoints: Vec<String>,
+    /// An operator has paused the destination.
+    pub paused: bool,
+}
+
+/// Where an operator has moved a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it was.
+    pub from: Position,
+    /// Where it is.
+    pub to: Position,
+    /// Messages that the destination does not get.
+    pub skipped: u64,
+    /// Messages that are sent again, or for the first time if they lie before the origin.
+    pub rewound: u64,
 }
 
 /// A stretch of messages beyond a checkpoint that was sent, or lies before one that was.
@@ -170,6 +188,35 @@ impl Checkpoint {
     /// has given up what lies below. What of that is not settled counts as dropped, and is
     /// returned; what is known beyond is kept. None when the position is not below.
     pub fn lift(&mut self, to: Position, messages_before: u64) -> Option<u64> {
+        self.pass(to, messages_before, |totals| &mut totals.dropped)
+    }
+
+    /// Moves the position to where an operator wants it, which `messages_before` messages in the
+    /// log precede. Forward, what is not settled counts as skipped. Back, what was settled is to
+    /// be settled again, and counts as rewound; an origin that lies behind moves back, too.
+    pub fn seek(&mut self, to: Position, messages_before: u64) -> Moved {
+        let from = self.position;
+        if to >= from {
+            let skipped = self.pass(to, messages_before, |totals| &mut totals.skipped);
+            return Moved { from, to, skipped: skipped.unwrap_or(0), rewound: 0 };
+        }
+        let before = self.origin_messages.wrapping_add(self.totals.settled());
+        let rewound = before.saturating_sub(messages_before);
+        self.origin_messages = self.origin_messages.min(messages_before);
+        let settled = messages_before - self.origin_messages;
+        self.totals.rewound += self.totals.settled().saturating_sub(settled);
+        self.position = to;
+        // What was known beyond the old position says nothing about the new one.
+        self.window.clear();
+        Moved { from, to, skipped: 0, rewound }
+    }
+
+    fn pass(
+        &mut self,
+        to: Position,
+        messages_before: u64,
+        count: impl Fn(&mut Totals) -> &mut u64,
+    ) -> Option<u64> {
         if self.position >= to {
             return None;
         }
@@ -186,7 +233,7 @@ impl Checkpoint {
         }
         let settled = self.origin_messages.wrapping_add(totals.settled());
         let lost = messages_before.saturating_sub(settled);
-        totals.dropped += lost;
+        *count(&mut totals) += lost;
         self.totals = totals;
         self.position = to;
         // One that begins below and ends above is no whole any more, and with it everything behind
@@ -198,7 +245,11 @@ impl Checkpoint {
     /// The value to store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode_value(&storage::Checkpoint {
+        encode_value(&self.to_wire())
+    }
+
+    pub(super) fn to_wire(&self) -> storage::Checkpoint {
+        storage::Checkpoint {
             offset: self.position.offset.get(),
             index: self.position.index,
             totals: Some(storage::Totals {
@@ -207,12 +258,14 @@ impl Checkpoint {
                 dead_lettered: self.totals.dead_lettered,
                 skipped: self.totals.skipped,
                 dropped: self.totals.dropped,
+                rewound: self.totals.rewound,
             }),
             saved_us: self.saved.get(),
             origin_messages: self.origin_messages,
             window: self.window.iter().map(|ahead| ahead.to_wire()).collect(),
             endpoints: self.endpoints.clone(),
-        })
+            paused: self.paused,
+        }
     }
 
     /// Checks and decodes a stored checkpoint.
@@ -220,9 +273,12 @@ impl Checkpoint {
     /// # Errors
     /// When the value is not one that [`Self::encode`] made.
     pub fn decode(value: &[u8]) -> Result<Self, ValueError> {
-        let wire: storage::Checkpoint = decode_value(value)?;
+        decode_value(value).map(Self::from_wire)
+    }
+
+    pub(super) fn from_wire(wire: storage::Checkpoint) -> Self {
         let totals = wire.totals.unwrap_or_default();
-        Ok(Self {
+        Self {
             position: Position::new(Offset::new(wire.offset), wire.index),
             totals: Totals {
                 acknowledged: totals.acknowledged,
@@ -230,12 +286,14 @@ impl Checkpoint {
                 dead_lettered: totals.dead_lettered,
                 skipped: totals.skipped,
                 dropped: totals.dropped,
+                rewound: totals.rewound,
             },
             origin_messages: wire.origin_messages,
             saved: UnixMicros::new(wire.saved_us),
             window: wire.window.iter().map(Ahead::from_wire).collect(),
             endpoints: wire.endpoints,
-        })
+            paused: wire.paused,
+        }
     }
 }
 
@@ -263,6 +321,7 @@ mod tests {
                 dead_lettered: 3,
                 skipped: 4,
                 dropped: 5,
+                rewound: 0,
             },
             origin_messages: 6,
             saved: UnixMicros::new(8),
@@ -275,6 +334,7 @@ mod tests {
                 ahead(14, 15, Fate::Dropped),
             ],
             endpoints: vec!["https://a:8088".to_owned(), "https://b:8088".to_owned()],
+            paused: true,
         }
     }
 
@@ -283,11 +343,16 @@ mod tests {
         let checkpoint = checkpoint();
         assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint.clone()));
         assert_eq!(checkpoint.totals.settled(), 15);
+        let totals = Totals { rewound: 7, ..checkpoint.totals };
+        let moved = Checkpoint { totals, ..checkpoint };
+        assert_eq!(Checkpoint::decode(&moved.encode()), Ok(moved));
+        assert_eq!(totals.settled(), 8);
     }
 
     #[test]
     fn a_checkpoint_of_the_first_version_is_read() {
-        let old = Checkpoint { window: Vec::new(), endpoints: Vec::new(), ..checkpoint() };
+        let (window, endpoints) = (Vec::new(), Vec::new());
+        let old = Checkpoint { window, endpoints, paused: false, ..checkpoint() };
         let golden = concat!("01", "6cede453", "080710031a0a0801100218032004280520082806",);
         let hex: String = old.encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
@@ -316,7 +381,7 @@ mod tests {
         assert_eq!(lifted.lift(at(13), 41), Some(10), "the first two");
         assert_eq!((lifted.position, lifted.window.len()), (at(13), 2));
         assert_eq!(lifted.known_ahead(at(99)).count(), 2);
-        let Totals { acknowledged, filtered, dead_lettered, skipped, dropped } = lifted.totals;
+        let Totals { acknowledged, filtered, dead_lettered, skipped, dropped, .. } = lifted.totals;
         assert_eq!((acknowledged, filtered, dead_lettered), (1 + 3, 2 + 2 + 2, 3 + 3));
         assert_eq!((skipped, dropped), (4, 5 + 10));
         assert_eq!(lifted.lift(at(13), 41), None);
@@ -329,6 +394,40 @@ mod tests {
         let mut beyond = checkpoint();
         assert_eq!(beyond.lift(at(20), 60), Some(60 - 21 - 15), "all but what was settled");
         assert!(beyond.window.is_empty());
+    }
+
+    #[test]
+    fn a_seek_forward_skips_what_is_not_settled_and_nothing_else() {
+        let at = |offset| Position::new(Offset::new(offset), 3);
+        let mut moved = checkpoint();
+        let Moved { from, to, skipped, rewound } = moved.seek(at(13), 41);
+        assert_eq!((from, to, skipped, rewound), (at(7), at(13), 10, 0));
+        assert_eq!((moved.totals.skipped, moved.totals.dropped), (4 + 10, 5));
+        assert_eq!(moved.origin_messages + moved.totals.settled(), 41);
+        assert_eq!(moved.known_ahead(at(99)).count(), 2);
+        let still = moved.clone();
+        assert_eq!(moved.seek(at(13), 41).skipped, 0);
+        assert_eq!(moved, still);
+        assert!(moved.paused, "a seek lets nothing go on");
+    }
+
+    #[test]
+    fn a_seek_back_is_counted_and_the_books_go_on_to_balance() {
+        let at = |offset| Position::new(Offset::new(offset), 3);
+        // 21 messages precede the position, and 6 the origin.
+        for (before, rewound, origin) in [(20, 1, 6), (6, 15, 6), (2, 19, 2), (0, 21, 0)] {
+            let mut moved = checkpoint();
+            let totals = moved.totals;
+            let Moved { skipped, rewound: again, .. } = moved.seek(at(3), before);
+            assert_eq!((skipped, again, moved.origin_messages), (0, rewound, origin));
+            assert_eq!(moved.origin_messages + moved.totals.settled(), before, "{moved:?}");
+            assert_eq!(Totals { rewound: 0, ..moved.totals }, totals, "what was counted stays");
+            assert_eq!((moved.position, moved.window.len()), (at(3), 0));
+            // And on to where it was.
+            moved.seek(at(7), 21);
+            assert_eq!(moved.origin_messages + moved.totals.settled(), 21);
+            assert_eq!(moved.totals.skipped, 4 + rewound);
+        }
     }
 
     #[test]

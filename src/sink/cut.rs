@@ -32,11 +32,13 @@ impl Packer {
         range: PositionRange,
         mut visit: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let Self { reader, encoder, .. } = self;
+        let Self { reader, encoder, pick, .. } = self;
+        let pick = pick.as_ref();
         let mut scratch = Vec::new();
         reader.read(range.start.offset, behind(range), |entry| {
             encoder.start_frame(facts(&entry));
             let record = &entry.record;
+            let picked = pick.is_none_or(|pick| pick.takes(record));
             let counted =
                 |index: u32| record.messages_before + u64::from(index.min(record.messages));
             let mut pieces = (0u32..).zip(logplex::pieces(&record.body)).peekable();
@@ -59,7 +61,8 @@ impl Packer {
                         Position::new(entry.offset, index + 1)
                     },
                     counted: (counted(index), counted(if is_last { u32::MAX } else { index + 1 })),
-                    makes_event: encoder.encode(index, piece, &mut scratch) == Outcome::Event,
+                    makes_event: encoder.encode(index, piece, &mut scratch) == Outcome::Event
+                        && picked,
                     entry: &entry,
                     piece,
                 };

@@ -7,15 +7,20 @@
 
 mod client;
 mod config;
+mod control;
 mod cut;
 mod judge;
 mod ledger;
 mod numbers;
+mod pace;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
+mod pick;
 pub mod probe;
 mod redrive;
+mod replay;
+mod seek;
 mod task;
 mod token;
 mod trail;
@@ -25,10 +30,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Epoch;
 use crate::delivery::{Delivery, Status};
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
@@ -38,6 +42,7 @@ use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Remo
 
 pub use client::ClientError;
 pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
+pub use control::{SeekRefused, Stopping};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -117,6 +122,8 @@ pub struct Sink {
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    /// Both ends: the handles take the one, the task the other.
+    control: (mpsc::Sender<control::Control>, control::Controls),
 }
 
 /// Looks at a destination from outside. Cheap to clone.
@@ -129,6 +136,8 @@ pub struct SinkHandle {
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    control: mpsc::Sender<control::Control>,
+    wal: Wal,
 }
 
 /// What is configured about drains, by drain token.
@@ -228,9 +237,6 @@ impl Sink {
         let client = client::HecClient::new(&config)
             .map_err(|source| SinkError::Client { name: name(), source })?;
         config.mapping.node = wal.node().to_owned();
-        let mapping = Mapping::compile(&config.mapping)
-            .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
-        let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
         let verified = config.tls_verified();
         if !verified {
             tracing::warn!(
@@ -241,17 +247,16 @@ impl Sink {
         }
         metrics::gauge!("forebay_tls_unverified", "destination" => config.name.to_string())
             .set(if verified { 0.0 } else { 1.0 });
-        let limits = config.delivery.batch;
         let drains = watch::Sender::new(Arc::clone(&config.mapping.drains));
-        let packer = pack::Packer::new(wal.reader(), encoder, limits, config.compression)
-            .with_drains(drains.subscribe());
-        let seed = uuid::Uuid::new_v4().as_u128();
-        let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
+        let packer = packer(&config, &wal, &drains)
+            .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
+        let machine = machine(&config, &checkpoint);
         let letters = wal.letter_book(&config.name);
         let (delivery, tail) = (machine.status(), wal.status().tail);
         let status = SinkStatus { delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
-        Ok(Self { config, wal, machine, packer, client, status, drains: Arc::new(drains) })
+        let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
+        Ok(Self { config, wal, machine, packer, client, status, drains, control })
     }
 
     /// A look from outside.
@@ -267,12 +272,14 @@ impl Sink {
             client: self.client.clone(),
             status: self.status.subscribe(),
             drains: Arc::clone(&self.drains),
+            control: self.control.0.clone(),
+            wal: self.wal.clone(),
         }
     }
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, wal, machine, packer, client, status, drains } = self;
+        let Self { config, wal, machine, packer, client, status, drains, control } = self;
         let name = config.name.clone();
         let redrive = redrive::Redrive {
             config: config.clone(),
@@ -280,27 +287,56 @@ impl Sink {
             client: client.clone(),
             drains: drains.subscribe(),
         };
+        let replaying = replay::Replaying {
+            config: config.clone(),
+            wal: wal.clone(),
+            client: client.clone(),
+            drains: drains.subscribe(),
+        };
         let makings = task::Makings {
             tail: wal.tail(),
-            config,
-            wal,
+            config: config.clone(),
+            wal: wal.clone(),
             machine,
             source: Box::new(packer),
             client,
             ledger: ledger::Ledger::Log,
             shown: Some(status),
+            control: Some(control.1),
+            pace: None,
         };
-        let redriven = stop.child_token();
+        // What runs beside it ends with it.
+        let beside = stop.child_token();
         let delivering = async {
-            let ended = Box::pin(task::Task::new(makings, Epoch::start()).run(stop, grace)).await;
-            redriven.cancel();
+            let ended = Box::pin(seek::deliver(makings, drains, &stop, grace)).await;
+            beside.cancel();
             ended
         };
-        let redriving = Box::pin(redrive.run(redriven.clone(), grace));
-        let (ended, ()) = tokio::join!(delivering, redriving);
+        let redriving = Box::pin(redrive.run(beside.clone(), grace));
+        let replaying = Box::pin(replaying.run(beside.clone(), grace));
+        let (ended, (), ()) = tokio::join!(delivering, redriving, replaying);
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }
+}
+
+/// What makes bodies of the log.
+fn packer(
+    config: &Config,
+    wal: &Wal,
+    drains: &watch::Sender<KnownDrains>,
+) -> Result<pack::Packer, Vec<MappingError>> {
+    let names = drains.subscribe();
+    let mut mapping = config.mapping.clone();
+    mapping.drains = Arc::clone(&names.borrow());
+    let mapping = Mapping::compile(&mapping)?;
+    let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
+    let (limits, compression) = (config.delivery.batch, config.compression);
+    Ok(pack::Packer::new(wal.reader(), encoder, limits, compression).with_drains(names))
+}
+
+fn machine(config: &Config, checkpoint: &Checkpoint) -> Delivery {
+    Delivery::new(config.delivery.clone(), checkpoint, uuid::Uuid::new_v4().as_u128())
 }
 
 /// The checkpoint as this process can use it: without what lies behind the log's end, and with

@@ -14,6 +14,8 @@ pub(super) struct Metrics {
     delivered: Counter,
     filtered: Counter,
     dropped: Counter,
+    skipped: Counter,
+    rewound: Counter,
     requests: [(&'static str, Counter); 7],
     request_seconds: Histogram,
     ack_latency: Histogram,
@@ -26,6 +28,7 @@ pub(super) struct Metrics {
     lag: Gauge,
     in_flight: Gauge,
     held: Gauge,
+    paused: Gauge,
     difference: Gauge,
 }
 
@@ -48,6 +51,8 @@ impl Metrics {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
             dropped: metrics::counter!("forebay_dropped_messages_total", &[label()]),
+            skipped: metrics::counter!("forebay_skipped_messages_total", &[label()]),
+            rewound: metrics::counter!("forebay_rewound_messages_total", &[label()]),
             requests: ["accepted", "busy", "unreachable", "doubt", "fault", "refused", "too_large"]
                 .map(request),
             request_seconds: metrics::histogram!("forebay_hec_request_seconds", &[label()]),
@@ -69,6 +74,7 @@ impl Metrics {
             lag: metrics::gauge!("forebay_lag_seconds", &[label()]),
             in_flight: metrics::gauge!("forebay_batches_in_flight", &[label()]),
             held: metrics::gauge!("forebay_destination_held", &[label()]),
+            paused: metrics::gauge!("forebay_destination_paused", &[label()]),
             difference: metrics::gauge!("forebay_books_difference", &[label()]),
         }
     }
@@ -105,6 +111,8 @@ impl Metrics {
         self.delivered.absolute(delivery.totals.acknowledged);
         self.filtered.absolute(delivery.totals.filtered);
         self.dropped.absolute(delivery.totals.dropped);
+        self.skipped.absolute(delivery.totals.skipped);
+        self.rewound.absolute(delivery.totals.rewound);
         self.dead_lettered.absolute(delivery.totals.dead_lettered);
         self.letters.set(status.letters.letters as f64);
         self.letter_bytes.set(status.letters.bytes as f64);
@@ -112,6 +120,7 @@ impl Metrics {
         self.lanes.set(lanes as f64);
         self.pending.set(delivery.pending(&status.tail) as f64);
         self.difference.set(delivery.difference(&status.tail) as f64);
+        self.paused.set(f64::from(u8::from(delivery.paused)));
         self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);
         let now = clock::unix_micros();
         let lag = delivery.oldest_unsettled.map_or(0, |oldest| now.since(oldest));

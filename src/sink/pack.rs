@@ -13,9 +13,10 @@ use crate::delivery::{BatchLimits, Cut, Parts, ReadBatch};
 use crate::hec::encoder::{Encoder, FrameFacts, Outcome};
 use crate::logplex;
 use crate::record::DeadLetter;
-use crate::types::{BatchId, Offset, Position, PositionRange, UnixMicros};
+use crate::types::{BatchId, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::{Entry, ReadError, Reader};
 
+use super::pick::{PASSED_OVER, Pick};
 use super::{Compression, KnownDrains};
 
 /// The level of gzip. Level 1 costs a third less and leaves a third more bytes; from 3 on, each
@@ -31,6 +32,9 @@ pub(super) struct Packer {
     compression: Compression,
     /// The names of drains, when they can change.
     drains: Option<watch::Receiver<KnownDrains>>,
+    /// Which frames it is about, and where they end, when it is not the whole log.
+    pub(super) pick: Option<Pick>,
+    until: Option<Tail>,
 }
 
 /// Where the messages of a delivery come from: the log, or the dead letters.
@@ -85,6 +89,8 @@ struct Pass {
     filtered: u64,
     received: UnixMicros,
     full: bool,
+    /// Bytes of frames that are not asked for.
+    passed_over: usize,
 }
 
 impl Packer {
@@ -94,7 +100,7 @@ impl Packer {
         limits: BatchLimits,
         compression: Compression,
     ) -> Self {
-        Self { reader, encoder, limits, compression, drains: None }
+        Self { reader, encoder, limits, compression, drains: None, pick: None, until: None }
     }
 
     /// The same with names of drains that can change between two batches.
@@ -103,12 +109,23 @@ impl Packer {
         self
     }
 
+    /// The same for a part of the log.
+    pub(super) fn within(mut self, until: Tail, pick: Pick) -> Self {
+        self.pick = Some(pick);
+        self.until = Some(until);
+        self
+    }
+
     fn pass(&mut self, from: Position, until: Offset, extent: Extent) -> Result<Pass, ReadError> {
-        let Self { reader, encoder, drains, .. } = self;
+        let Self { reader, encoder, drains, pick, .. } = self;
         if let Some(drains) = drains
             && drains.has_changed().unwrap_or(false)
         {
-            encoder.set_drains(Arc::clone(&drains.borrow_and_update()));
+            let drains = Arc::clone(&drains.borrow_and_update());
+            if let Some(pick) = pick {
+                pick.set_drains(Arc::clone(&drains));
+            }
+            encoder.set_drains(drains);
         }
         let mut pass = Pass {
             body: Vec::new(),
@@ -119,8 +136,16 @@ impl Packer {
             filtered: 0,
             received: UnixMicros::default(),
             full: false,
+            passed_over: 0,
         };
-        reader.read(from.offset, until, |entry| pass.frame(encoder, &entry, extent))?;
+        let pick = pick.as_ref();
+        reader.read(from.offset, until, |entry| {
+            if pick.is_some_and(|pick| !pick.takes(&entry.record)) {
+                pass.pass_over(&entry, extent)
+            } else {
+                pass.frame(encoder, &entry, extent)
+            }
+        })?;
         Ok(pass)
     }
 }
@@ -131,7 +156,7 @@ impl Source for Packer {
         batch: BatchId,
         from: Position,
     ) -> Result<(ReadBatch, Option<Body>), ReadError> {
-        let tail = self.reader.tail();
+        let tail = self.until.unwrap_or_else(|| self.reader.tail());
         let pass = self.pass(from, tail.end, Extent::Full(self.limits))?;
         let messages = pass.messages_end - pass.messages_start.unwrap_or(pass.messages_end);
         let read = ReadBatch {
@@ -209,6 +234,34 @@ impl Compression {
 }
 
 impl Pass {
+    /// Takes note of a frame that is not asked for: its messages make no event.
+    fn pass_over(&mut self, entry: &Entry, extent: Extent) -> ControlFlow<()> {
+        let (offset, record) = (entry.offset, &entry.record);
+        let counted = |index: u32| record.messages_before + u64::from(index.min(record.messages));
+        let skip = if self.end.offset == offset { self.end.index } else { 0 };
+        if self.messages_start.is_none() {
+            self.messages_start = Some(counted(skip));
+            self.received = record.received;
+        }
+        // A batch ends within such a frame only if it was asked for when the batch was made.
+        let until = match extent {
+            Extent::To(end) if end.offset == offset => Some(end.index),
+            Extent::To(_) | Extent::Full(_) => None,
+        };
+        self.filtered += counted(until.unwrap_or(u32::MAX)).saturating_sub(counted(skip));
+        if let Some(until) = until {
+            self.end = Position::new(offset, until);
+            self.messages_end = counted(until);
+            return ControlFlow::Break(());
+        }
+        self.pass_frame(offset, counted(u32::MAX));
+        self.passed_over += record.body.len();
+        if matches!(extent, Extent::Full(_)) && self.passed_over >= PASSED_OVER.as_usize() {
+            return self.fill(self.end, self.messages_end);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Takes in what of a frame belongs to the batch.
     fn frame(&mut self, encoder: &mut Encoder, entry: &Entry, extent: Extent) -> ControlFlow<()> {
         let (offset, record) = (entry.offset, &entry.record);

@@ -134,6 +134,8 @@ impl Redrive {
                 ledger: Ledger::letters(letters),
                 tail,
                 shown: None,
+                control: None,
+                pace: None,
             },
             Epoch::start(),
         );

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -20,13 +20,19 @@ use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail};
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
+use super::control::{Control, Controls, Seek};
 use super::ledger::Ledger;
 use super::numbers::Metrics;
+use super::pace::Pace;
 use super::pack::{Again, Body, Source};
 use super::{Config, Ended, SinkStatus, trail};
 
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a seek waits for what is in flight. What is not settled by then is sent again, or
+/// skipped.
+const SEEK_GRACE: Duration = Duration::from_secs(2);
 
 /// What a task is made of.
 pub(super) struct Makings {
@@ -39,6 +45,10 @@ pub(super) struct Makings {
     pub(super) tail: watch::Receiver<Tail>,
     /// Where the state is shown, and counted, if it is.
     pub(super) shown: Option<Arc<watch::Sender<SinkStatus>>>,
+    /// What an operator asks for, where one can.
+    pub(super) control: Option<Controls>,
+    /// How fast it is read, if there is a limit.
+    pub(super) pace: Option<Pace>,
 }
 
 pub(super) struct Task {
@@ -64,6 +74,13 @@ pub(super) struct Task {
     stale: bool,
     epoch: Epoch,
     metrics: Option<Metrics>,
+    control: Option<Controls>,
+    /// What has stopped it, if that is an operator who wants it to go on from elsewhere.
+    seek: Option<Seek>,
+    pace: Option<Pace>,
+    /// Who waits for the next commit, and for the one on its way.
+    asked: Vec<oneshot::Sender<()>>,
+    committing: Vec<oneshot::Sender<()>>,
 }
 
 /// Something to be made from the log.
@@ -99,7 +116,8 @@ enum Packed {
 
 impl Task {
     pub(super) fn new(makings: Makings, epoch: Epoch) -> Self {
-        let Makings { config, wal, machine, source, client, ledger, tail, shown } = makings;
+        let Makings { config, wal, machine, source, client, ledger, tail, shown, control, pace } =
+            makings;
         Self {
             tail,
             floor: wal.floor(),
@@ -119,10 +137,33 @@ impl Task {
             shown: None,
             stale: false,
             epoch,
+            control,
+            seek: None,
+            pace,
+            asked: Vec::new(),
+            committing: Vec::new(),
         }
     }
 
+    /// Works until told to stop, or until there is nothing left.
     pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) -> Ended {
+        self.work(&stop, grace).await
+    }
+
+    /// The same; but what an operator asks for instead of a stop is given back, and whatever was
+    /// begun has ended then: nothing more is written.
+    pub(super) async fn run_or_seek(
+        mut self,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> (Ended, Option<(Seek, Controls)>) {
+        let ended = self.work(stop, grace).await;
+        let Some(wanted) = self.seek.take().zip(self.control.take()) else { return (ended, None) };
+        self.jobs.shutdown().await;
+        (ended, Some(wanted))
+    }
+
+    async fn work(&mut self, stop: &CancellationToken, grace: Duration) -> Ended {
         let mut deadline = None;
         let tail = *self.tail.borrow_and_update();
         self.tell(Event::Tail(tail));
@@ -147,11 +188,18 @@ impl Task {
                     deadline = Some(clock::instant() + grace);
                     self.tell(Event::Stop);
                 }
+                Some(control) = asked_for(&mut self.control), if self.seek.is_none() => {
+                    self.obey(control);
+                    if self.seek.is_some() && deadline.is_none() {
+                        deadline = Some(clock::instant() + SEEK_GRACE);
+                        self.tell(Event::Stop);
+                    }
+                }
                 Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
                     let tail = *self.tail.borrow_and_update();
                     self.tell(Event::Tail(tail));
                 }
-                Ok(()) = self.floor.changed(), if !self.ledger.is_finite() => self.tell_floor(),
+                Ok(()) = self.floor.changed(), if self.ledger.is_of_the_log() => self.tell_floor(),
                 // Dead letters are sent again and purged by others.
                 Ok(()) = self.letters.changed(), if self.status.is_some() => {
                     self.stale = true;
@@ -164,6 +212,17 @@ impl Task {
                     self.tell(Event::Tick);
                 }
             }
+        }
+    }
+
+    /// Does what an operator asks for.
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::Pause(paused, answer) => {
+                self.asked.push(answer);
+                self.tell(if paused { Event::Pause } else { Event::Resume });
+            }
+            Control::Seek(seek) => self.seek = Some(seek),
         }
     }
 
@@ -187,7 +246,8 @@ impl Task {
 
     /// The log has dropped what cursors still stood at.
     fn tell_floor(&mut self) {
-        let Floor { offset, messages_before } = *self.floor.borrow_and_update();
+        let floor = *self.floor.borrow_and_update();
+        let Floor { offset, messages_before } = self.ledger.floor(floor);
         self.tell(Event::Trimmed { to: Position::at(offset), messages_before });
     }
 
@@ -239,6 +299,7 @@ impl Task {
                 checkpoint.endpoints.clone_from(&self.config.endpoints);
                 let (wal, name) = (self.wal.clone(), self.config.name.clone());
                 let commit = self.ledger.commit(checkpoint);
+                self.committing.append(&mut self.asked);
                 self.jobs.spawn(async move { Done::Committed(commit.write(&wal, &name).await) });
             }
             Action::Note(note) => self.note(&note),
@@ -247,6 +308,12 @@ impl Task {
 
     /// Starts a job if the source is here, else keeps it for when it is back.
     fn pack(&mut self, job: PackJob) {
+        if let PackJob::Next { .. } = job
+            && let Some(ready) = self.pace.as_ref().and_then(|pace| pace.wait(clock::instant()))
+        {
+            self.later(ready, job);
+            return;
+        }
         let Some(mut source) = self.source.take() else {
             self.packing.push_back(job);
             return;
@@ -270,6 +337,14 @@ impl Task {
         });
     }
 
+    /// Does a job when it is time.
+    fn later(&mut self, at: Instant, job: PackJob) {
+        self.jobs.spawn(async move {
+            sleep_until(at.into()).await;
+            Done::Again(job)
+        });
+    }
+
     fn on_done(&mut self, done: Done) -> Result<(), CommitError> {
         match done {
             Done::Packed(source, job, packed) => {
@@ -289,8 +364,13 @@ impl Task {
             Done::Polled(channel, outcome) => self.tell(Event::Polled { channel, outcome }),
             Done::Committed(result) => {
                 result?;
+                let answered = std::mem::take(&mut self.committing);
                 self.tell(Event::Committed);
                 self.show();
+                for answer in answered {
+                    // Whoever asked may have given up waiting.
+                    answer.send(()).ok();
+                }
                 if self.ledger.is_finite() && self.machine.status().position.offset >= self.end() {
                     self.tell(Event::Stop);
                 }
@@ -315,6 +395,9 @@ impl Task {
             Ok(Packed::Next(read, body)) => {
                 self.unstick();
                 trail::read(&self.config.name, &read);
+                if let Some(pace) = &mut self.pace {
+                    pace.took(clock::instant(), read.events);
+                }
                 self.bodies.extend(body.map(|body| (read.batch, body)));
                 self.tell(Event::Read(read));
             }
@@ -338,7 +421,7 @@ impl Task {
                 }
             }
             Err(ReadError::Trimmed { at, .. })
-                if !self.ledger.is_finite() && at < self.floor.borrow().offset =>
+                if self.ledger.is_of_the_log() && at < self.floor.borrow().offset =>
             {
                 // Dropped for want of space while it was asked for. Read anew from where the
                 // machine goes on.
@@ -359,11 +442,7 @@ impl Task {
                 tracing::error!(destination = %self.config.name, %error, "held: the log cannot be read");
                 self.stuck = Some(error.to_string());
                 self.show();
-                let again = clock::instant() + self.config.delivery.retry.hold;
-                self.jobs.spawn(async move {
-                    sleep_until(again.into()).await;
-                    Done::Again(job)
-                });
+                self.later(clock::instant() + self.config.delivery.retry.hold, job);
             }
         }
     }
@@ -481,6 +560,14 @@ impl Task {
         metrics.show(&status);
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
+    }
+}
+
+/// The next thing that an operator asks for; none while nobody can.
+async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
+    match control {
+        Some(control) => control.recv().await,
+        None => None,
     }
 }
 

@@ -16,6 +16,7 @@ use super::gaps::Floor;
 use super::group::Appended;
 use super::keys::Digest;
 use super::letters::{LetterChange, LetterError};
+use super::replays::ReplayChange;
 
 /// A frame as ingest has it.
 #[derive(Clone, Debug)]
@@ -78,6 +79,8 @@ pub(super) enum Request {
     Commit(PendingCommit),
     /// Write, mark or remove dead letters. May wait for the next group.
     Letters(PendingLetters),
+    /// Begin, advance or cancel a replay. May wait for the next group.
+    Replay(PendingReplay),
     /// Move the trim point. May wait for the next group.
     Trim(PendingTrim),
     /// Seal the active segment, so that it may go too. May wait for the next group.
@@ -111,6 +114,11 @@ pub(super) struct PendingLetters {
     /// The most bytes that the destination's letters may take.
     pub(super) limit: ByteSize,
     pub(super) answer: oneshot::Sender<Result<u64, LetterError>>,
+}
+
+pub(super) struct PendingReplay {
+    pub(super) change: ReplayChange,
+    pub(super) answer: oneshot::Sender<Result<bool, CommitError>>,
 }
 
 pub(super) struct PendingTrim {

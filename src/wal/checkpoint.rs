@@ -6,6 +6,7 @@ use crate::types::{DestinationName, Offset};
 use super::error::OpenError;
 use super::keys;
 use super::recover::{damaged, db_error};
+use super::replays;
 use super::store::Store;
 
 /// The first offset that some destination still needs. Made of checkpoints read back from the
@@ -23,10 +24,12 @@ impl LowWatermark {
 
     /// Reads all checkpoints. Those of destinations that are no longer configured count too:
     /// their messages stay until an operator lets go of them. Without any checkpoint nothing may
-    /// go.
+    /// go. What an open replay has not sent stays, too.
     pub(super) fn read(store: &Store) -> Result<Self, OpenError> {
         let all = read_all(store)?;
         let lowest = all.iter().map(|(_, checkpoint)| checkpoint.position.offset).min();
+        let needed = replays::needed(store)?;
+        let lowest = lowest.map(|lowest| needed.map_or(lowest, |needed| needed.min(lowest)));
         Ok(Self(lowest.unwrap_or(Offset::ZERO)))
     }
 }

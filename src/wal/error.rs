@@ -257,3 +257,22 @@ pub enum ReadError {
         first: Offset,
     },
 }
+
+/// A replay does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// Its stretch is not there any more.
+    #[error("offset {at} is no longer retained; the log begins at {first}")]
+    NotRetained {
+        /// Where it was to begin.
+        at: Offset,
+        /// The first offset there is.
+        first: Offset,
+    },
+    /// So many are to be sent already.
+    #[error("{0} replays are open already")]
+    TooMany(usize),
+    /// The log takes nothing more.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}

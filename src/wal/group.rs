@@ -20,8 +20,8 @@ use crate::record::encode_value;
 use crate::types::{Offset, OffsetRange, Tail, UnixMicros};
 
 use super::append::{
-    COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingLift, PendingRemove, PendingTrim,
-    Request,
+    COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingLift, PendingRemove,
+    PendingReplay, PendingTrim, Request,
 };
 use super::catalogue::Segment;
 use super::checkpoint;
@@ -33,6 +33,7 @@ use super::gaps::{self, Floor, Gap, GapCause};
 use super::handle::{Shared, Space};
 use super::keys::{self, Digest};
 use super::letters;
+use super::replays;
 use super::store::Sync;
 
 /// The most bytes of frames in one group.
@@ -79,6 +80,7 @@ pub(super) struct Appender {
     commits: Vec<PendingCommit>,
     trims: Vec<PendingTrim>,
     letters: Vec<PendingLetters>,
+    replays: Vec<PendingReplay>,
     seals: Vec<oneshot::Sender<Result<(), CommitError>>>,
     lifts: Vec<PendingLift>,
     removals: Vec<PendingRemove>,
@@ -152,6 +154,7 @@ impl Appender {
             commits: Vec::new(),
             trims: Vec::new(),
             letters: Vec::new(),
+            replays: Vec::new(),
             seals: Vec::new(),
             lifts: Vec::new(),
             removals: Vec::new(),
@@ -213,6 +216,7 @@ impl Appender {
             }
             Request::Commit(commit) => self.commits.push(commit),
             Request::Letters(letters) => self.letters.push(letters),
+            Request::Replay(replay) => self.replays.push(replay),
             Request::Trim(trim) => self.trims.push(trim),
             Request::Seal(answer) => self.seals.push(answer),
             // Whoever asked may have given up waiting.
@@ -224,6 +228,7 @@ impl Appender {
         let waiting = self.commits.len()
             + self.trims.len()
             + self.letters.len()
+            + self.replays.len()
             + self.seals.len()
             + self.removals.len();
         if self.company_until.is_none() && waiting > 0 {
@@ -264,6 +269,10 @@ impl Appender {
             Ok(letters) => letters,
             Err(error) => return self.poison("a dead letter could not be looked up", &error),
         };
+        let replays = std::mem::take(&mut self.replays);
+        let floor = lifts.last().map_or(self.floor, |lift| lift.floor);
+        let rises = !lifts.is_empty();
+        let mut replays = replays::stage(&self.shared, &mut batch, replays, floor, rises, now);
         if group.closing {
             // The last record holds no frame: the next start could not tell damage to it from a
             // torn write, which it mends.
@@ -340,6 +349,7 @@ impl Appender {
         self.tail = outcome.tail;
         self.publish(now);
         letters.publish(&self.shared);
+        replays.publish(&self.shared);
 
         failpoint!("wal::answer::before");
         // 4. Only now the answers. Earlier, a 200 could leave for a frame that is gone after a
@@ -349,6 +359,7 @@ impl Appender {
             answer.sender.send(Ok(answer.appended)).ok();
         }
         letters.answer();
+        replays.answer();
         for commit in commits {
             commit.answer.send(Ok(())).ok();
         }

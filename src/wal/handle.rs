@@ -25,6 +25,7 @@ use super::group::{Appended, append_gone, commit_gone, discard};
 use super::letters::LetterBook;
 use super::preflight::Files;
 use super::read::Reader;
+use super::replays::Replays;
 use super::store::Store;
 use super::{checkpoint, recover};
 
@@ -101,6 +102,10 @@ pub(super) struct Shared {
     letters: Mutex<BTreeMap<DestinationName, LetterBook>>,
     /// Counts the changes of the dead letters.
     pub(super) letters_changed: watch::Sender<u64>,
+    /// All replays. Changed by the appender alone.
+    replays: Mutex<Replays>,
+    /// Counts the changes of replays.
+    pub(super) replays_changed: watch::Sender<u64>,
     /// Held by a sweep: two at once would take twice as many segments out of the catalogue.
     pub(super) sweeping: Mutex<()>,
     /// Frame ids of earlier hours may be deleted.
@@ -126,6 +131,7 @@ pub(super) struct Found {
     pub(super) trimmed: Offset,
     pub(super) gaps: Gaps,
     pub(super) letters: BTreeMap<DestinationName, LetterBook>,
+    pub(super) replays: Replays,
     pub(super) report: recover::RecoveryReport,
 }
 
@@ -156,7 +162,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Shared {
     pub(super) fn new(config: Config, store: Store, found: Found) -> Self {
-        let Found { node, catalogue, tail, trimmed, gaps, letters, report: recovery } = found;
+        let Found { node, catalogue, tail, trimmed, gaps, letters, replays, report: recovery } =
+            found;
         let floor = {
             let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
             Floor { offset: oldest.first, messages_before: oldest.messages_before }
@@ -175,6 +182,8 @@ impl Shared {
             trimmed: AtomicU64::new(trimmed.get()),
             letters: Mutex::new(letters),
             letters_changed: watch::Sender::new(0),
+            replays: Mutex::new(replays),
+            replays_changed: watch::Sender::new(0),
             sweeping: Mutex::new(()),
             forget_frames_before: AtomicU32::new(0),
             floor: watch::Sender::new(floor),
@@ -214,6 +223,11 @@ impl Shared {
     /// What is known of the dead letters.
     pub(super) fn letters(&self) -> MutexGuard<'_, BTreeMap<DestinationName, LetterBook>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The replays.
+    pub(super) fn replays(&self) -> MutexGuard<'_, Replays> {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The gaps, likewise.

@@ -1,5 +1,6 @@
 //! Every key there is.
 
+use crate::record::ReplayId;
 use crate::types::{DestinationName, Offset, Position, SegmentId};
 
 /// One column family for all frames. Nothing but offsets: a low key would make every file overlap.
@@ -58,6 +59,14 @@ pub(super) fn letter_of(key: &[u8]) -> Option<(DestinationName, Position)> {
     let offset = Offset::new(u64::from_be_bytes(*offset));
     let at = Position::new(offset, u32::from_be_bytes(*index));
     Some((DestinationName::new(name).ok()?, at))
+}
+
+/// In `meta`: the replays begin with this.
+pub(super) const REPLAY: &[u8] = b"replay/";
+
+/// The key of a replay.
+pub(super) fn replay(id: &ReplayId) -> Vec<u8> {
+    [REPLAY, id.as_str().as_bytes()].concat()
 }
 
 /// In `meta`: what the last close wrote last.

@@ -15,8 +15,8 @@
 //! deleting the files that hold nothing else. One column family holds all records, because keys
 //! only ascend there: compactions only move files, and nothing is ever rewritten or walked over.
 //!
-//! `meta` also holds the gaps (`gap/` and the first offset: what some destination never gets) and
-//! what the last close wrote (`closed`). Beside RocksDB's files lies `WITNESS`: how far the log had
+//! `meta` also holds the gaps (`gap/` and the first offset: what some destination never gets), the
+//! replays (`replay/` and the id) and what the last close wrote (`closed`). Beside RocksDB's files lies `WITNESS`: how far the log had
 //! come when it was last looked at, so that a store which has lost files is not taken for a
 //! shorter one.
 //!
@@ -59,9 +59,11 @@ mod inspect;
 mod keys;
 mod letters;
 mod options;
+mod place;
 mod preflight;
 mod read;
 mod recover;
+mod replays;
 mod retention;
 mod rocks_log;
 mod store;
@@ -73,12 +75,13 @@ mod witness;
 pub use append::{NewFrame, PreparedFrame};
 pub use checkpoint::LowWatermark;
 pub use config::{Config, Durability, OnDamage, Storage, WhenFull};
-pub use error::{AppendError, CommitError, OpenError, ReadError, RemoveError};
+pub use error::{AppendError, CommitError, OpenError, ReadError, RemoveError, ReplayError};
 pub use gaps::{Floor, Gap, GapCause};
 pub use group::{Appended, Durable};
 pub use handle::{Orphan, SegmentInfo, Wal, WalStatus};
 pub use inspect::{ReadOnlyLog, StoreFacts, Unreadable};
 pub use letters::{LetterBook, LetterError, Removal};
+pub use place::{Located, Place, PlaceError, Retained, SeekError};
 pub use preflight::TornTail;
 pub use read::{Entry, Reader};
 pub use recover::RecoveryReport;

@@ -34,7 +34,7 @@ use super::handle::{Closer, Found, Shared, Wal};
 use super::options::Opening;
 use super::preflight::{self, OPEN_LIMIT, TornTail};
 use super::store::{GetError, Store};
-use super::{checkpoint, keys, letters, witness};
+use super::{checkpoint, keys, letters, replays, witness};
 
 /// The layout of keys and families this version writes.
 const LAYOUT: u32 = 1;
@@ -94,6 +94,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     give_up(&store, &mut gaps, lost, trimmed)?;
     let dedupe = remembered(&store, &config)?;
     let letters = letters::read_books(&store)?;
+    let replays = replays::read_all(&store)?;
     let tail = Tail {
         end: catalogue.active.end,
         messages: catalogue.active.messages_end(),
@@ -115,7 +116,8 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     let floor = Floor { offset: oldest.first, messages_before: oldest.messages_before };
     let report_too = report.clone();
     let node = marker.node;
-    let found = Found { node, catalogue, tail, trimmed, gaps, letters, report: report_too };
+    let found =
+        Found { node, catalogue, tail, trimmed, gaps, letters, replays, report: report_too };
     let shared = Arc::new(Shared::new(config, store, found));
     // RocksDB has replayed its log into files by now, synced.
     shared.witness(tail);

@@ -9,6 +9,7 @@ mod in_force;
 mod letters;
 mod model;
 mod poison;
+mod replays;
 mod room;
 mod sweep;
 mod torn;

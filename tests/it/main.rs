@@ -25,6 +25,8 @@ mod admin;
 mod commands;
 /// `forebay simulate logplex --conformance`, against forebay.
 mod conformance;
+/// `forebay cursor pause`, `resume` and `seek`.
+mod cursors;
 /// The dashboard, asked by a real Prometheus.
 mod dashboard;
 /// Messages that collectors refuse.
@@ -73,6 +75,8 @@ mod probe;
 mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
+/// `forebay replay`: stretches of the log, sent once more.
+mod replays;
 /// Restarts with an inherited socket, and what the service manager is told.
 mod restart;
 /// Logplex, log-shuttle, Heroku's API and curl, as they are.

@@ -36,6 +36,8 @@ enum Step {
     },
     Commit,
     Stop,
+    /// An operator pauses it, or lets it go on.
+    Pause(bool),
     Nonsense(Nonsense),
 }
 
@@ -118,6 +120,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (any::<usize>(), answer).prop_map(|(pick, outcome)| Step::Poll { pick, outcome }),
         4 => Just(Step::Commit),
         1 => Just(Step::Stop),
+        1 => Just(Step::Pause(true)),
+        2 => Just(Step::Pause(false)),
         3 => nonsense.prop_map(Step::Nonsense),
     ]
 }
@@ -154,6 +158,7 @@ struct Account {
     committed: Position,
     committed_at: Option<Duration>,
     stopped: bool,
+    paused: bool,
     /// Nothing has been said that no sink says.
     sane: bool,
 }
@@ -179,6 +184,7 @@ impl Account {
             committed: Position::ZERO,
             committed_at: None,
             stopped: false,
+            paused: false,
             sane: true,
         }
     }
@@ -225,6 +231,10 @@ impl Account {
             Step::Stop => {
                 self.stopped = true;
                 self.tell(Event::Stop);
+            }
+            Step::Pause(paused) => {
+                self.paused = paused;
+                self.tell(if paused { Event::Pause } else { Event::Resume });
             }
             Step::Nonsense(nonsense) => self.nonsense(&nonsense),
         }
@@ -428,6 +438,7 @@ impl Account {
                 self.bodies.remove(&batch);
             }
             Action::Send { lane, endpoint, channel, batch } => {
+                assert!(!self.paused, "a POST while it is paused");
                 assert!(!self.sane || self.bodies.contains(&batch), "{batch} has no body");
                 let alone = self.posting.values().all(|(other, _)| *other != channel);
                 assert!(alone, "two POSTs on a channel");

@@ -33,7 +33,7 @@ pub const VARIABLES: [&str; 10] = [
 ];
 
 /// Fields that forebay writes itself.
-const OWN_FIELDS: [&str; 20] = [
+const OWN_FIELDS: [&str; 21] = [
     "heroku_app",
     "drain",
     "unknown_drain",
@@ -49,6 +49,7 @@ const OWN_FIELDS: [&str; 20] = [
     "ts_source",
     "mapping_error",
     "event_id",
+    "forebay_replay",
     "chunk",
     "nul",
     "loss_code",

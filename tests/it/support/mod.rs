@@ -1,6 +1,7 @@
 //! What the tests share.
 
 mod browser;
+mod control;
 mod hec;
 mod http;
 mod lab;
@@ -12,6 +13,7 @@ mod shim;
 use std::time::Duration;
 
 pub(crate) use browser::Browser;
+pub(crate) use control::Control;
 pub(crate) use hec::{Hec, usual_ack};
 pub(crate) use http::{Answer, Client, Frame, get};
 pub(crate) use lab::{Destination, Lab, PASSWORD, Sending, TOKEN, USER, number};

@@ -1,0 +1,197 @@
+//! Replays: stretches of the log that an operator wants sent once more.
+//!
+//! They go through a machine of their own, beside the log's, one after the other: at least once,
+//! with the same `event_id`, marked with `forebay_replay`, on channels of their own, and over one
+//! lane an endpoint. A replay has a checkpoint of its own in the store, so that a restart goes on
+//! with it, and keeps the segments that it still needs. The books of the log do not change.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Epoch;
+use crate::delivery::Delivery;
+use crate::hec::encoder::Encoder;
+use crate::hec::mapping::Mapping;
+use crate::record::{Replay, ReplayId};
+use crate::types::{Position, Tail};
+use crate::wal::Wal;
+
+use super::client::HecClient;
+use super::ledger::Ledger;
+use super::pace::Pace;
+use super::pack::Packer;
+use super::pick::Pick;
+use super::task::{Makings, Task};
+use super::{Config, Ended, KnownDrains, inherit};
+
+/// How long one that ended before its time rests.
+const REST: Duration = Duration::from_secs(5);
+
+/// Sends replays until told to stop.
+pub(super) struct Replaying {
+    pub(super) config: Config,
+    pub(super) wal: Wal,
+    pub(super) client: HecClient,
+    /// The names of drains, which can change.
+    pub(super) drains: watch::Receiver<KnownDrains>,
+}
+
+impl Replaying {
+    pub(super) async fn run(self, stop: CancellationToken, grace: Duration) {
+        let mut changed = self.wal.replays_changed();
+        let mut metrics = Metrics::new(&self.config);
+        while !stop.is_cancelled() {
+            changed.mark_unchanged();
+            metrics.show(&self.wal, &self.config);
+            let Some(replay) = self.wal.open_replay(&self.config.name) else {
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            };
+            let id = replay.id.clone();
+            let stopping = stop.child_token();
+            let Some(task) = self.task(replay) else { return };
+            let sending = task.run(stopping.clone(), grace);
+            let mut sending = std::pin::pin!(sending);
+            let ended = loop {
+                tokio::select! {
+                    ended = &mut sending => break ended,
+                    _ = changed.changed() => {
+                        metrics.show(&self.wal, &self.config);
+                        if !self.is_open(&id) {
+                            stopping.cancel();
+                        }
+                    }
+                }
+            };
+            if ended == Ended::LogGone {
+                return;
+            }
+            self.tell_the_end(&id);
+            if self.is_open(&id) {
+                tokio::select! {
+                    () = tokio::time::sleep(REST) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    fn is_open(&self, id: &ReplayId) -> bool {
+        self.wal.replay(id).is_some_and(|replay| replay.is_open())
+    }
+
+    fn tell_the_end(&self, id: &ReplayId) {
+        let Some(replay) = self.wal.replay(id).filter(|replay| !replay.is_open()) else { return };
+        let totals = replay.checkpoint.totals;
+        tracing::info!(
+            destination = %self.config.name,
+            replay = %id,
+            state = ?replay.state,
+            acknowledged = totals.acknowledged,
+            filtered = totals.filtered,
+            dead_lettered = totals.dead_lettered,
+            dropped = totals.dropped,
+            "a replay has ended"
+        );
+    }
+
+    /// What sends a replay. None when the configuration is no good after all.
+    fn task(&self, replay: Replay) -> Option<Task> {
+        let mut config = self.config.clone();
+        config.mapping.drains = Arc::clone(&self.drains.borrow());
+        // It compiled when the destination was opened.
+        let mapping = Mapping::compile(&config.mapping).ok()?;
+        config.delivery.lanes_per_endpoint = NonZeroUsize::MIN;
+        config.delivery.max_lanes_per_endpoint = NonZeroUsize::MIN;
+        if let Some(rate) = replay.rate {
+            // A batch is at most what may go in a second.
+            let most = usize::try_from(rate.get()).unwrap_or(usize::MAX);
+            let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
+            config.delivery.batch.max_events = config.delivery.batch.max_events.min(most);
+        }
+        let (end, messages) = (replay.range.end, replay.end_messages);
+        let tail = Tail { end, messages, bytes: 0 };
+        let checkpoint = inherit(&config, &self.wal, replay.checkpoint.clone(), Position::at(end));
+        let seed = uuid::Uuid::new_v4().as_u128();
+        let machine = Delivery::new(config.delivery.clone(), &checkpoint, seed);
+        let encoder = Encoder::new(mapping, config.max_event.as_usize())
+            .for_target(config.target)
+            .for_replay(replay.id.as_str());
+        let pick = Pick::new(replay.filter.clone(), Arc::clone(&config.mapping.drains));
+        let (limits, compression) = (config.delivery.batch, config.compression);
+        let source = Packer::new(self.wal.reader(), encoder, limits, compression)
+            .with_drains(self.drains.clone())
+            .within(tail, pick);
+        tracing::info!(
+            destination = %config.name,
+            replay = %replay.id,
+            frames = %replay.range,
+            from = %checkpoint.position,
+            "a replay is sent"
+        );
+        // Whoever holds the other end could move it: nobody does.
+        let (_, tail) = watch::channel(tail);
+        let makings = Makings {
+            config,
+            wal: self.wal.clone(),
+            machine,
+            source: Box::new(source),
+            client: self.client.clone(),
+            tail,
+            shown: None,
+            control: None,
+            pace: replay.rate.map(Pace::new),
+            ledger: Ledger::replay(&replay),
+        };
+        Some(Task::new(makings, Epoch::start()))
+    }
+}
+
+/// What is counted of a destination's replays.
+struct Metrics {
+    open: Gauge,
+    pending: Gauge,
+    replayed: Counter,
+    /// The replay that was shown last, and what it had acknowledged.
+    seen: Option<(ReplayId, u64)>,
+}
+
+impl Metrics {
+    fn new(config: &Config) -> Self {
+        let label = [("destination", config.name.to_string())];
+        Self {
+            open: metrics::gauge!("forebay_replays", &label),
+            pending: metrics::gauge!("forebay_replay_pending_messages", &label),
+            replayed: metrics::counter!("forebay_replayed_messages_total", &label),
+            seen: None,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn show(&mut self, wal: &Wal, config: &Config) {
+        let all = wal.replays();
+        let open =
+            || all.iter().filter(|replay| replay.is_open() && replay.destination == config.name);
+        self.open.set(open().count() as f64);
+        self.pending.set(open().map(Replay::pending).sum::<u64>() as f64);
+        if let Some((id, before)) = &mut self.seen
+            && let Some(replay) = all.iter().find(|replay| replay.id == *id)
+        {
+            let now = replay.checkpoint.totals.acknowledged;
+            self.replayed.increment(now.saturating_sub(*before));
+            *before = now;
+        }
+        let current = open().next();
+        if current.is_some_and(|now| self.seen.as_ref().is_none_or(|(id, _)| now.id != *id)) {
+            self.seen = current.map(|now| (now.id.clone(), now.checkpoint.totals.acknowledged));
+        }
+    }
+}

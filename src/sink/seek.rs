@@ -1,0 +1,103 @@
+//! Delivery of the log, from wherever an operator wants it to go on.
+//!
+//! Within one machine the cursor never moves back. A seek ends the machine: what is in flight may
+//! settle for a moment, the stored checkpoint is moved, and another machine begins there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Epoch;
+use crate::types::{DestinationName, Position};
+use crate::wal::{SeekError, Wal};
+
+use super::control::Seek;
+use super::ledger::Ledger;
+use super::task::{Makings, Task};
+use super::{Ended, KnownDrains, inherit, packer, withdraw};
+
+/// Delivers until told to stop.
+pub(super) async fn deliver(
+    mut makings: Makings,
+    drains: Arc<watch::Sender<KnownDrains>>,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> Ended {
+    let epoch = Epoch::start();
+    let (config, wal, client) =
+        (makings.config.clone(), makings.wal.clone(), makings.client.clone());
+    let shown = makings.shown.clone();
+    loop {
+        let task = Task::new(makings, epoch);
+        let (ended, wanted) = Box::pin(task.run_or_seek(stop, grace)).await;
+        let Some((seek, control)) = wanted else { return ended };
+        if ended == Ended::LogGone {
+            // Whoever asked hears of it by the answer that is dropped.
+            return ended;
+        }
+        let Seek { to, may_skip, answer } = seek;
+        let (log, name) = (wal.clone(), config.name.clone());
+        let moving = tokio::task::spawn_blocking(move || log.seek(&name, to, may_skip));
+        let moved = match moving.await {
+            Ok(moved) => moved,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Ended::CutShort,
+        };
+        if let Err(SeekError::Commit(_)) = &moved {
+            return Ended::LogGone;
+        }
+        // Whether it was moved or not: go on from what is stored.
+        let checkpoint = match stored(&wal, &config.name).await {
+            Ok(Some(checkpoint)) => checkpoint,
+            Ok(None) => return Ended::LogGone,
+            Err(error) => {
+                tracing::error!(destination = %config.name, %error, "the checkpoint cannot be read");
+                return Ended::LogGone;
+            }
+        };
+        if withdraw(&config, &wal, &checkpoint).await.is_err() {
+            return Ended::LogGone;
+        }
+        let end = Position::at(wal.status().tail.end);
+        let checkpoint = inherit(&config, &wal, checkpoint, end);
+        // It compiled when the destination was opened.
+        let Ok(source) = packer(&config, &wal, &drains) else { return Ended::LogGone };
+        let machine = super::machine(&config, &checkpoint);
+        if let Some(shown) = &shown {
+            // Whoever asked may look at once.
+            let (delivery, tail) = (machine.status(), wal.status().tail);
+            shown.send_modify(|status| {
+                status.delivery = delivery;
+                status.tail = tail;
+            });
+        }
+        makings = Makings {
+            tail: wal.tail(),
+            machine,
+            source: Box::new(source),
+            config: config.clone(),
+            wal: wal.clone(),
+            client: client.clone(),
+            ledger: Ledger::Log,
+            shown: shown.clone(),
+            control: Some(control),
+            pace: None,
+        };
+        // Whoever asked may have given up waiting.
+        answer.send(moved).ok();
+    }
+}
+
+async fn stored(
+    wal: &Wal,
+    name: &DestinationName,
+) -> Result<Option<crate::record::Checkpoint>, crate::wal::OpenError> {
+    let (wal, name) = (wal.clone(), name.clone());
+    match tokio::task::spawn_blocking(move || wal.checkpoint(&name)).await {
+        Ok(read) => read,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Ok(None),
+    }
+}

@@ -7,6 +7,7 @@
 mod access;
 mod answer;
 mod config;
+mod letters;
 mod lists;
 mod routes;
 mod status;
@@ -29,6 +30,7 @@ use crate::wal::Wal;
 use access::Access;
 
 pub use config::{Config, Drain, Listen, ParseListenError};
+pub use letters::{Letter, LetterPage, LetterRow, LettersStatus};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
 pub use status::{
     Books, ConfigStatus, DestinationStatus, EndpointStatus, GapStatus, IngestStatus, LogStatus,

@@ -5,7 +5,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::wal::RemoveError;
 
 use super::access::MayChange;
 use super::answer::{Allow, Problem, not_found, resource};
+use super::letters;
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
 use super::{Phase, Shared, Status};
 
@@ -24,6 +25,7 @@ const LARGEST_BODY: usize = 64 << 10;
 pub(super) fn router(shared: Shared) -> Router {
     const CHANGEABLE: Allow = Allow(&["GET", "HEAD", "OPTIONS", "PUT"]);
     const REMOVABLE: Allow = Allow(&["DELETE", "OPTIONS"]);
+    const POSTABLE: Allow = Allow(&["OPTIONS", "POST"]);
     Router::new()
         .route("/healthz", resource(get(health), Allow::READ))
         .route("/readyz", resource(get(ready), Allow::READ))
@@ -33,6 +35,13 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/cursors/{name}", resource(delete(remove_cursor), REMOVABLE))
         .route("/v1/segments", resource(get(segments), Allow::READ))
         .route("/v1/drains", resource(get(drains), Allow::READ))
+        .route("/v1/dead-letters", resource(get(letters::list), Allow::READ))
+        .route("/v1/dead-letters/redrive", resource(post(letters::redrive), POSTABLE))
+        .route("/v1/dead-letters/purge", resource(post(letters::purge), POSTABLE))
+        .route(
+            "/v1/dead-letters/{destination}/{position}",
+            resource(get(letters::show), Allow::READ),
+        )
         .route("/v1/log-level", resource(get(log_level).put(set_log_level), CHANGEABLE))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))

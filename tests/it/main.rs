@@ -47,6 +47,8 @@ mod hostile;
 mod idle;
 /// `forebay import vector`, and the relay that comes of it.
 mod import;
+/// `dead-letter list|show|redrive|purge`.
+mod letter_tools;
 /// Full disks, held requests, memory.
 mod limits;
 /// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.

@@ -25,6 +25,8 @@ mod admin;
 mod chaos;
 /// Exit codes, `check`, `demo`, `simulate`.
 mod commands;
+/// `docs/comparison.md` names tests that exist; and defects of others, provoked.
+mod comparison;
 /// `forebay simulate logplex --conformance`, against forebay.
 mod conformance;
 /// The dashboard, asked by a real Prometheus.
@@ -49,6 +51,8 @@ mod hostile;
 mod idle;
 /// `forebay import vector`, and the relay that comes of it.
 mod import;
+/// A destination beside one that hangs and one that refuses.
+mod isolation;
 /// `dead-letter list|show|redrive|purge`.
 mod letter_tools;
 /// Full disks, held requests, memory.

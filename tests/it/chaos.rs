@@ -97,7 +97,7 @@ async fn under_every_fault_and_sigkill_nothing_is_lost_and_only_poison_is_dead()
     let sending = lab.send(|config| {
         config.connections = number(4);
         config.messages_per_frame = number(10);
-        config.rate = Some(600.0);
+        config.rate = Some(250.0);
     });
     let began = forebay::clock::instant();
     let (mut kills, mut poisoned) = (0, BTreeMap::<String, u16>::new());
@@ -109,7 +109,7 @@ async fn under_every_fault_and_sigkill_nothing_is_lost_and_only_poison_is_dead()
             poisoned.insert(format!("{id}:0"), code);
         }
         // Sometimes at once, sometimes when much is on its way.
-        sending.accepted(chance.u64(1..300)).await;
+        sending.accepted(chance.u64(1..120)).await;
         lab.kill();
         kills += 1;
         // Whatever hangs is let go, and other requests are hit.
@@ -122,7 +122,8 @@ async fn under_every_fault_and_sigkill_nothing_is_lost_and_only_poison_is_dead()
     let stats = hec.handle().stats();
     hec.handle().set_faults(&[]);
     let dead = poisoned.len() as u64;
-    eventually(Duration::from_secs(120), "everything is settled", async || {
+    // So much is left behind as the faults have held up, and the window is small.
+    eventually(Duration::from_secs(60 + seconds), "everything is settled", async || {
         let status = lab.status().await;
         let books = &status["destinations"][0]["books"];
         assert_eq!(books["difference"], 0, "I8, at any moment: {books}");
@@ -149,7 +150,7 @@ async fn under_every_fault_and_sigkill_nothing_is_lost_and_only_poison_is_dead()
 
     // Poison in the index would be a text that the sender has not sent.
     let found = lab.audit(&hec);
-    assert!(found.accepted_messages > 100 * seconds, "there was load: {found}");
+    assert!(found.accepted_messages > 50 * seconds, "there was load: {found}");
     let hit: BTreeSet<_> = stats.faults.keys().copied().collect();
     let missed: Vec<_> = FaultKind::ALL.into_iter().filter(|kind| !hit.contains(kind)).collect();
     // In half a minute a rare one can stay away.

@@ -7,8 +7,12 @@
 # - ccache: RocksDB is 342 C++ files, half an hour on two cores; with the cache, two minutes.
 # - ca-certificates: to fetch crates, and to trust the certificates of collectors.
 forebay_packages=(libclang-dev ccache ca-certificates)
-# - prometheus: its promtool runs the tests of the alert rules (ops/check), in CI.
-[[ ${FOREBAY_CI:-} != 1 ]] || forebay_packages+=(prometheus)
+# In CI also:
+# - prometheus: its promtool runs the tests of the alert rules (ops/check).
+# - valgrind: counts instructions (benches/instructions.rs).
+# - chromium, chromium-driver: the tests of the status page look at it; with a font to read.
+[[ ${FOREBAY_CI:-} != 1 ]] ||
+  forebay_packages+=(prometheus valgrind chromium chromium-driver fonts-dejavu-core)
 forebay_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 
 say() { printf '==> %s\n' "$*" >&2; }

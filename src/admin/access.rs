@@ -4,9 +4,10 @@
 //! token: every user and every browser of the machine can connect to a loopback port.
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -61,6 +62,27 @@ impl Access {
     }
 }
 
+/// What changes need, and whether this request would be one that may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct AccessStatus {
+    /// `nothing`, on the unix socket; `token`; or `impossible`, over TCP without a token.
+    changes_need: &'static str,
+    /// Whether a change with these credentials would be done.
+    may_change: bool,
+}
+
+impl AccessStatus {
+    pub(super) fn of(access: &Access, headers: &HeaderMap) -> Self {
+        let presented = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let changes_need = match access {
+            Access::Everybody => "nothing",
+            Access::Token(_) => "token",
+            Access::Nobody => "impossible",
+        };
+        Self { changes_need, may_change: access.check(presented).is_ok() }
+    }
+}
+
 impl FromRequestParts<Shared> for MayChange {
     type Rejection = Problem;
 
@@ -72,6 +94,8 @@ impl FromRequestParts<Shared> for MayChange {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -87,6 +111,24 @@ mod tests {
             assert_eq!(status(Some(bad)), Err(StatusCode::UNAUTHORIZED), "{bad}");
         }
         assert_eq!(status(None), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn whoever_asks_is_told_what_a_change_needs() {
+        let of = |access: &Access, presented: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(presented) = presented {
+                headers.insert(AUTHORIZATION, HeaderValue::from_static(presented));
+            }
+            let status = AccessStatus::of(access, &headers);
+            (status.changes_need, status.may_change)
+        };
+        let token = Access::Token(Secret::new("t0ken".to_owned()));
+        assert_eq!(of(&token, None), ("token", false));
+        assert_eq!(of(&token, Some("Bearer other")), ("token", false));
+        assert_eq!(of(&token, Some("Bearer t0ken")), ("token", true));
+        assert_eq!(of(&Access::Everybody, None), ("nothing", true));
+        assert_eq!(of(&Access::Nobody, Some("Bearer t0ken")), ("impossible", false));
     }
 
     #[test]

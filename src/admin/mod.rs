@@ -1,4 +1,5 @@
-//! What an operator asks the relay: `/healthz`, `/readyz`, `/metrics`, and `/v1/…` in JSON.
+//! What an operator asks the relay: the status page at `/`, `/healthz`, `/readyz`, `/metrics`, and
+//! `/v1/…` in JSON.
 //!
 //! On loopback, or on a unix socket that only its owner can open. Everybody who can connect may
 //! look; who may change something is in `access`. It answers until the very end of a stop, so
@@ -7,8 +8,10 @@
 mod access;
 mod answer;
 mod config;
+mod history;
 mod letters;
 mod lists;
+mod page;
 mod routes;
 mod status;
 mod unix;
@@ -30,6 +33,7 @@ use crate::wal::Wal;
 use access::Access;
 
 pub use config::{Config, Drain, Listen, ParseListenError};
+pub use history::{DestinationRows, History, HistoryRows, IngestRows, LogRows, SAMPLE_EVERY};
 pub use letters::{Letter, LetterPage, LetterRow, LettersStatus};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
 pub use status::{
@@ -83,6 +87,8 @@ pub struct View {
     pub reload: watch::Receiver<ReloadStatus>,
     /// The numbers, when this process collects them.
     pub metrics: Option<Metrics>,
+    /// The figures of the last minutes.
+    pub history: Arc<History>,
 }
 
 /// What every handler shares.

@@ -2,8 +2,8 @@
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -13,10 +13,12 @@ use crate::telemetry;
 use crate::types::DestinationName;
 use crate::wal::RemoveError;
 
-use super::access::MayChange;
+use super::access::{AccessStatus, MayChange};
 use super::answer::{Allow, Problem, not_found, resource};
+use super::history::HistoryRows;
 use super::letters;
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
+use super::page::page;
 use super::{Phase, Shared, Status};
 
 /// No change needs more, in bytes.
@@ -27,6 +29,7 @@ pub(super) fn router(shared: Shared) -> Router {
     const REMOVABLE: Allow = Allow(&["DELETE", "OPTIONS"]);
     const POSTABLE: Allow = Allow(&["OPTIONS", "POST"]);
     Router::new()
+        .route("/", resource(get(page), Allow::READ))
         .route("/healthz", resource(get(health), Allow::READ))
         .route("/readyz", resource(get(ready), Allow::READ))
         .route("/metrics", resource(get(metrics), Allow::READ))
@@ -43,6 +46,9 @@ pub(super) fn router(shared: Shared) -> Router {
             resource(get(letters::show), Allow::READ),
         )
         .route("/v1/log-level", resource(get(log_level).put(set_log_level), CHANGEABLE))
+        .route("/v1/access", resource(get(access), Allow::READ))
+        .route("/v1/history", resource(get(history), Allow::READ))
+        .route("/v1/warnings", resource(get(warnings), Allow::READ))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(shared)
@@ -83,6 +89,21 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 
 async fn status(State(shared): State<Shared>) -> Json<Status> {
     Json(Status::of(&shared.view))
+}
+
+/// What a change needs, and whether this request has it.
+async fn access(State(shared): State<Shared>, headers: HeaderMap) -> Json<AccessStatus> {
+    Json(AccessStatus::of(&shared.access, &headers))
+}
+
+async fn history(State(shared): State<Shared>) -> Json<HistoryRows> {
+    let names = shared.view.sinks.iter().map(|sink| sink.name().to_string());
+    Json(shared.view.history.rows(&names.collect::<Vec<_>>()))
+}
+
+/// The latest warnings and errors of the log, the newest first.
+async fn warnings() -> Json<Vec<telemetry::Warning>> {
+    Json(telemetry::recent_warnings())
 }
 
 async fn cursors(State(shared): State<Shared>) -> Result<Json<Vec<CursorStatus>>, Problem> {

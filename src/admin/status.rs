@@ -8,7 +8,7 @@ use crate::clock;
 use crate::delivery::EndpointState;
 use crate::ingest;
 use crate::sink::{SinkHandle, SinkStatus};
-use crate::wal::{Gap, Orphan, RecoveryReport, Storage, TornTail};
+use crate::wal::{Gap, Orphan, RecoveryReport, Storage, TornTail, Wal};
 
 use super::{ReloadStatus, View};
 
@@ -156,6 +156,8 @@ pub struct LogStatus {
     pub bytes: u64,
     /// Bytes of table files on disk, after compression.
     pub file_bytes: Option<u64>,
+    /// Age of the oldest retained frame, in seconds; none while there is none.
+    pub oldest_seconds: Option<f64>,
     /// Whether frames are refused for want of space.
     pub space_is_short: bool,
     /// Why the log is poisoned, if it is.
@@ -268,6 +270,7 @@ impl Status {
                 segments: wal.segments,
                 bytes: wal.bytes.get(),
                 file_bytes: wal.file_bytes.map(crate::types::ByteSize::get),
+                oldest_seconds: oldest(&view.wal),
                 space_is_short: wal.space_is_short,
                 poisoned: wal.poisoned,
                 durability: wal.durability.to_string(),
@@ -284,6 +287,13 @@ impl Status {
             destinations: view.sinks.iter().map(DestinationStatus::of).collect(),
         }
     }
+}
+
+/// The age of the oldest retained frame.
+fn oldest(wal: &Wal) -> Option<f64> {
+    let first = wal.segments().into_iter().find(|segment| !segment.frames.is_empty())?;
+    let age = clock::unix_micros().since(first.first_received);
+    Some(std::time::Duration::from_micros(age).as_secs_f64())
 }
 
 impl ConfigStatus {

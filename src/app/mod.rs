@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Listen, Phase, View};
+use crate::admin::{Admin, Listen, Phase, SAMPLE_EVERY, View};
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::sink::{Ended, Sink, SinkError, SinkHandle};
@@ -169,6 +169,7 @@ impl Relay {
             phase: phase_seen,
             reload: reloader.status(),
             metrics,
+            history: Arc::default(),
         };
         let admin = Admin::bind(&config.admin, view.clone())
             .await
@@ -228,6 +229,7 @@ impl Relay {
         let mut background = JoinSet::new();
         background.spawn(sweeper);
         background.spawn(upkeep);
+        background.spawn(history(view.clone(), stop_parts.clone()));
         let (handle, stopping) = (view.ingest.clone(), stop_parts.clone());
         background.spawn(manager::feed_watchdog(handle, wal.clone(), stopping));
 
@@ -393,6 +395,17 @@ async fn upkeep(metrics: Option<Metrics>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(UPKEEP_EVERY) => metrics.upkeep(),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Takes the samples that the status page draws.
+async fn history(view: View, stop: CancellationToken) {
+    loop {
+        view.history.sample(&view);
+        tokio::select! {
+            () = tokio::time::sleep(SAMPLE_EVERY) => {}
             () = stop.cancelled() => return,
         }
     }

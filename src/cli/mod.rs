@@ -3,6 +3,8 @@
 mod args;
 mod client;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod drain;
 mod human;
 mod import;

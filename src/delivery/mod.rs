@@ -31,7 +31,7 @@
 //!    outstanding on the channel is sent again on a fresh one (I5).
 //! 4. No two polls of one channel overlap: a poll consumes what it reads.
 //! 5. At most `window` batches are unsettled, a small multiple of that while events are refused or
-//!    old channels are asked, and at most two bodies a lane are in memory (I7).
+//!    old channels are asked, and at most two bodies a lane, and two more, are in memory (I7).
 //! 6. What is not understood is never a delivery: it holds the endpoint.
 //! 7. An event is dead-lettered only when it was refused alone, by a collector that has taken
 //!    others since it was refused first.
@@ -181,6 +181,23 @@ pub struct ReadBatch {
     pub received: UnixMicros,
     /// The tail at the time of the read if it was reached, else nothing: more can be read.
     pub caught_up: Option<Tail>,
+}
+
+impl ReadBatch {
+    /// A read that brought nothing.
+    #[must_use]
+    pub fn nothing(batch: BatchId) -> Self {
+        Self {
+            batch,
+            range: PositionRange::default(),
+            messages: 0,
+            filtered: 0,
+            events: 0,
+            messages_end: 0,
+            received: UnixMicros::default(),
+            caught_up: None,
+        }
+    }
 }
 
 /// Where a batch is to be cut.
@@ -394,6 +411,10 @@ pub enum Note {
     },
     /// A batch was acknowledged.
     Acknowledged {
+        /// Which.
+        batch: BatchId,
+        /// What was in it.
+        range: PositionRange,
         /// Time from its 2xx to the acknowledgement.
         after: Duration,
     },

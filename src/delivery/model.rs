@@ -86,23 +86,24 @@ impl Log {
         let Some(&bad) = bad else {
             return Parts { before: self.part(range), bad: None, after: None };
         };
-        let mut bounds = [range.start, bad, bad, range.end];
+        let PositionRange { start, end } = range;
+        let (mut bad_start, mut bad_end) = (bad, bad);
         if matches!(cut, Cut::Event(_)) {
-            bounds[2] = self.behind(bad);
+            bad_end = self.behind(bad);
         }
         // Frames without a message belong to what comes behind them, the last to the last.
-        let has_message = |start, end| !self.positions(PositionRange { start, end }).is_empty();
-        if !has_message(bounds[0], bounds[1]) {
-            bounds[1] = bounds[0];
+        let part = |start, end| self.part(PositionRange { start, end });
+        if part(start, bad_start).is_none() {
+            bad_start = start;
         }
-        if !has_message(bounds[2], bounds[3]) {
-            bounds[2] = bounds[3];
+        if part(bad_end, end).is_none() {
+            bad_end = end;
         }
-        let part = |index: usize| {
-            let range = PositionRange { start: bounds[index], end: bounds[index + 1] };
-            self.part(range)
-        };
-        Parts { before: part(0), bad: part(1), after: part(2) }
+        Parts {
+            before: part(start, bad_start),
+            bad: part(bad_start, bad_end),
+            after: part(bad_end, end),
+        }
     }
 
     /// What a read finds, up to so many events.

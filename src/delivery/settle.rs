@@ -189,10 +189,10 @@ impl Delivery {
         let Some(batch) = outstanding.and_then(|outstanding| outstanding.remove(&ack)) else {
             return;
         };
-        if let Some(Stage::Unacked { since, .. }) = self.window.get(batch).map(|batch| batch.stage)
-        {
+        let found = self.window.get(batch).map(|batch| (batch.stage, batch.range));
+        if let Some((Stage::Unacked { since, .. }, range)) = found {
             let after = now.saturating_sub(since);
-            self.actions.push_back(Action::Note(Note::Acknowledged { after }));
+            self.actions.push_back(Action::Note(Note::Acknowledged { batch, range, after }));
             self.settled(batch);
         }
     }

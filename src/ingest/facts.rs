@@ -16,7 +16,7 @@ use crate::wal::NewFrame;
 const FRAME_ID: HeaderName = HeaderName::from_static("logplex-frame-id");
 const DRAIN_TOKEN: HeaderName = HeaderName::from_static("logplex-drain-token");
 const MESSAGE_COUNT: HeaderName = HeaderName::from_static("logplex-msg-count");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DROP_COUNT: HeaderName = HeaderName::from_static("logplex-drop-count");
 const LOST_COUNT: HeaderName = HeaderName::from_static("logplex-lost-count");
 
@@ -130,6 +130,12 @@ impl Facts {
 /// The drain token of a head, if it has one that can be used.
 pub(super) fn drain_token(headers: &HeaderMap) -> Option<&str> {
     headers.get(&DRAIN_TOKEN).and_then(as_identifier)
+}
+
+/// What a head calls its request, when it does and when that can be used.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let usable = |name: &HeaderName| headers.get(name).filter(|it| as_identifier(it).is_some());
+    usable(&FRAME_ID).or_else(|| usable(&REQUEST_ID))
 }
 
 /// Who sends: told from what only that sender writes.

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use hyper::http::request;
 use hyper::{Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout_at};
+use tracing::Instrument as _;
 
 use super::access::{Access, Source};
 use super::activity::{Activity, Timeouts};
@@ -28,11 +29,12 @@ use super::gate::Gate;
 use super::handle::IngestStatus;
 use super::loss::Losses;
 use super::metrics::{End, Metrics, OpenRequest, Seldom};
+use super::request_id::{RequestId, RequestIds};
 use super::response::{self, Hangup, Refusal, Response};
 use super::{Config, tls};
 use crate::clock;
 use crate::logplex::{Profile, Tally, tally};
-use crate::types::ByteSize;
+use crate::types::{ByteSize, Offset};
 use crate::wal::{AppendError, Appended, Durable, Wal};
 
 /// The longest URI that is looked at.
@@ -65,6 +67,7 @@ pub(super) struct Handler {
     memory: Arc<Semaphore>,
     max_body: usize,
     warned: Seldom,
+    ids: RequestIds,
 }
 
 /// A frame that could not be stored.
@@ -114,6 +117,7 @@ impl Handler {
             memory: Arc::new(Semaphore::new(memory)),
             max_body: usize::try_from(config.max_body.get()).unwrap_or(usize::MAX),
             warned: Seldom::default(),
+            ids: RequestIds::new(),
             config,
         }
     }
@@ -175,6 +179,19 @@ impl Handler {
         activity: &Activity,
     ) -> Result<Response, Hangup> {
         let started = activity.request_begins(clock::instant());
+        let id = self.ids.of(request.headers());
+        let span = tracing::debug_span!("request", request_id = %id);
+        self.serve(request, peer, activity, started, &id).instrument(span).await
+    }
+
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        activity: &Activity,
+        started: Instant,
+        id: &RequestId,
+    ) -> Result<Response, Hangup> {
         let mut open = OpenRequest::new(&self.metrics, started);
         let (head, body) = request.into_parts();
         let deadline = started.checked_add(self.config.ack_deadline).unwrap_or(started);
@@ -215,11 +232,11 @@ impl Handler {
         let (end, answer) = match stored {
             Ok(durable) => (End::Accepted, Ok(response::accepted(&durable))),
             Err(Failure::Refused(refusal)) => {
-                self.warn(refusal, peer);
-                (End::Refused(refusal), Ok(response::refused(refusal)))
+                self.warn(refusal, peer, id);
+                (End::Refused(refusal), Ok(response::called(response::refused(refusal), id)))
             }
             Err(Failure::Unavailable) => match response::unavailable(profile) {
-                Ok(answer) => (End::Unavailable, Ok(answer)),
+                Ok(answer) => (End::Unavailable, Ok(response::called(answer, id))),
                 Err(hangup) => (End::Unanswered, Err(hangup)),
             },
             Err(Failure::Broken) => {
@@ -228,6 +245,9 @@ impl Handler {
             }
         };
         open.ends(end);
+        if end != End::Accepted {
+            tracing::debug!(?end, "not stored");
+        }
         activity.request_ends(clock::instant());
         answer
     }
@@ -329,6 +349,13 @@ impl Handler {
             }
         }
         self.metrics.odd_headers.increment(u64::from(facts.odd_headers));
+        // By its offset a frame is found again in what the destinations log.
+        tracing::debug!(
+            offset = appended.durable.offset().map(Offset::get),
+            messages = tally.messages,
+            duplicate = appended.duplicate,
+            "durable"
+        );
         Ok(appended.durable)
     }
 
@@ -379,12 +406,12 @@ impl Handler {
     }
 
     /// Says now and then that a sender loses frames. Never what it sent.
-    fn warn(&self, refusal: Refusal, peer: IpAddr) {
+    fn warn(&self, refusal: Refusal, peer: IpAddr, id: &RequestId) {
         let now = u64::try_from(clock::unix_micros().get()).unwrap_or_default();
         if self.warned.now(now) {
             let code = refusal.status().as_u16();
             let reason = refusal.text().trim_end();
-            tracing::warn!(%peer, code, reason, "refused a request, which loses its messages");
+            tracing::warn!(%peer, request_id = %id, code, reason, "refused a request, which loses its messages");
         }
     }
 }

@@ -35,6 +35,7 @@ mod listener;
 mod loss;
 mod metrics;
 mod proxy;
+mod request_id;
 pub mod response;
 mod server;
 mod tls;

@@ -36,6 +36,8 @@ use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 
+use super::facts::REQUEST_ID;
+use super::request_id::RequestId;
 use crate::logplex::Profile;
 use crate::wal::Durable;
 
@@ -167,6 +169,13 @@ pub fn unavailable(profile: Profile) -> Result<Response, Hangup> {
         }
         Profile::Shuttle => Err(Hangup),
     }
+}
+
+/// The answer with what its request is called, for whoever asks us about it.
+#[must_use]
+pub(super) fn called(mut answer: Response, id: &RequestId) -> Response {
+    answer.headers_mut().insert(REQUEST_ID, id.header());
+    answer
 }
 
 /// A status with a text for people.

@@ -18,6 +18,7 @@ pub mod probe;
 mod redrive;
 mod task;
 mod token;
+mod trail;
 mod trust;
 
 use std::collections::BTreeMap;

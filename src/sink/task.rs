@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::clock::{self, Epoch};
 use crate::delivery::{
@@ -15,14 +16,14 @@ use crate::delivery::{
 };
 use crate::hec::Reason;
 use crate::record::DeadLetter;
-use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail, UnixMicros};
+use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail};
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
 use super::client::HecClient;
 use super::ledger::Ledger;
 use super::numbers::Metrics;
 use super::pack::{Again, Body, Source};
-use super::{Config, Ended, SinkStatus};
+use super::{Config, Ended, SinkStatus, trail};
 
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
@@ -210,20 +211,28 @@ impl Task {
                     return;
                 };
                 let client = self.client.clone();
-                self.jobs.spawn(async move {
+                let span =
+                    trail::post(&self.config.name, batch, self.machine.range(batch), channel);
+                let post = async move {
                     let started = clock::instant();
                     let outcome = client.post(endpoint, channel, body).await;
-                    Done::Posted { lane, outcome, took: clock::instant() - started }
-                });
+                    let took = clock::instant() - started;
+                    trail::posted(&outcome, took);
+                    Done::Posted { lane, outcome, took }
+                };
+                self.jobs.spawn(post.instrument(span));
             }
             Action::Release(batch) => {
                 self.bodies.remove(&batch);
             }
             Action::Poll { endpoint, channel, ids } => {
                 let client = self.client.clone();
-                self.jobs.spawn(async move {
-                    Done::Polled(channel, client.poll(endpoint, channel, &ids).await)
-                });
+                let poll = async move {
+                    let outcome = client.poll(endpoint, channel, &ids).await;
+                    trail::polled(&outcome);
+                    Done::Polled(channel, outcome)
+                };
+                self.jobs.spawn(poll.instrument(trail::poll(&self.config.name, channel)));
             }
             Action::Commit(mut checkpoint) => {
                 checkpoint.saved = clock::unix_micros();
@@ -305,6 +314,7 @@ impl Task {
         match packed {
             Ok(Packed::Next(read, body)) => {
                 self.unstick();
+                trail::read(&self.config.name, &read);
                 self.bodies.extend(body.map(|body| (read.batch, body)));
                 self.tell(Event::Read(read));
             }
@@ -362,7 +372,9 @@ impl Task {
     fn pack_what_is_left(&mut self, job: PackJob) {
         let left = |batch| self.machine.range(batch);
         let job = match job {
-            PackJob::Next { batch, .. } => return self.tell(Event::Read(nothing(batch))),
+            PackJob::Next { batch, .. } => {
+                return self.tell(Event::Read(ReadBatch::nothing(batch)));
+            }
             PackJob::Again { batch, plain, .. } => {
                 left(batch).map(|range| PackJob::Again { batch, range, plain })
             }
@@ -439,7 +451,8 @@ impl Task {
                 tracing::info!(destination = %name, endpoint = url(endpoint), "resumed");
                 self.show();
             }
-            Note::Acknowledged { after } => {
+            Note::Acknowledged { batch, range, after } => {
+                trail::acknowledged(name, *batch, *range, *after);
                 if let Some(metrics) = &self.metrics {
                     metrics.acknowledged(*after);
                 }
@@ -468,20 +481,6 @@ impl Task {
         metrics.show(&status);
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
-    }
-}
-
-/// A read that brought nothing.
-fn nothing(batch: BatchId) -> ReadBatch {
-    ReadBatch {
-        batch,
-        range: PositionRange::default(),
-        messages: 0,
-        filtered: 0,
-        events: 0,
-        messages_end: 0,
-        received: UnixMicros::default(),
-        caught_up: None,
     }
 }
 

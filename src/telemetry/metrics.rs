@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::figures::Figures;
 use super::table::{Kind, METRICS};
 
 /// How often [`Metrics::upkeep`] wants to be called. Samples of histograms pile up between two
@@ -38,6 +39,12 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         self.0.render()
+    }
+
+    /// All values, as numbers.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures::of(&self.render())
     }
 
     /// Sorts the samples of histograms into their buckets. Nobody else does it: without a call

@@ -10,6 +10,8 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use super::recent::Recent;
+
 /// The environment variable that says which log lines are written, in the syntax of `RUST_LOG`:
 /// `debug`, or `info,forebay::sink=trace`. Without it, `info`.
 pub const FILTER_VARIABLE: &str = "FOREBAY_LOG";
@@ -83,7 +85,8 @@ pub fn init(format: LogFormat) -> Result<(), InitError> {
     let layer = layer(format, terminal, terminal && !no_color, stderr);
     let from_environment = filter.is_some();
     let (filter, handle) = reload::Layer::new(env_filter(filter.as_deref())?);
-    Registry::default().with(layer).with(filter).try_init()?;
+    let recent = Recent::of_the_process();
+    Registry::default().with(layer).with(filter).with(recent).try_init()?;
     // `try_init` succeeds once in a process, so the place is free.
     drop(FILTER.set(Filter { handle, from_environment }));
     Ok(())

@@ -1,7 +1,7 @@
 //! Reading everything: every crc, and whether what is stored fits together.
 //!
-//! Nothing is mended. What an operator has given up before is known, and no defect. Each thing that is wrong is told with its place, and the reading goes on
-//! behind it. What is checked:
+//! Nothing is mended. What an operator has given up before is known, and no defect. Each thing that
+//! is wrong is told with its place, and the reading goes on behind it. What is checked:
 //!
 //! - the marker and the trim point are there and whole;
 //! - the catalogue has no hole, begins at the trim point, and ends with its one open segment; a
@@ -15,120 +15,25 @@
 //! - every value that this version does not know, in families and among the facts about the store,
 //!   has a right crc.
 
+mod books;
+mod defect;
+mod ids;
 mod kept;
 
+pub use defect::{Defect, Part};
+use ids::{NONE, UNKNOWN, identity, print};
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::generated::storage;
-use crate::logplex::{self, Profile};
-use crate::record::{Checkpoint, Record, checked, decode_record, decode_value};
-use crate::types::{DestinationName, Offset, OffsetRange, Position, SegmentId};
+use crate::logplex;
+use crate::record::{checked, decode_record};
+use crate::types::{Offset, OffsetRange};
 
 use super::catalogue::Segment;
-use super::dedupe;
 use super::gaps::Gap;
 use super::inspect::ReadOnlyLog;
 use super::keys;
-
-/// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Defect {
-    /// Where.
-    pub part: Part,
-    /// What.
-    pub what: String,
-}
-
-/// A part of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The store marker.
-    Marker,
-    /// The trim point.
-    TrimPoint,
-    /// The catalogue of segments as a whole.
-    Catalogue,
-    /// One segment.
-    Segment(SegmentId),
-    /// One frame.
-    Frame(Offset),
-    /// Several frames.
-    Frames(OffsetRange),
-    /// A remembered frame id, and the offset it leads to, if that can be read.
-    FrameId(Option<Offset>),
-    /// A destination's checkpoint.
-    Checkpoint(String),
-    /// One of a destination's dead letters.
-    DeadLetter(String, Position),
-    /// All dead letters of a destination.
-    DeadLetters(String),
-    /// A column family.
-    Family(String),
-}
-
-impl Part {
-    /// What kind of part it is, in a word.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Marker => "marker",
-            Self::TrimPoint => "trim_point",
-            Self::Catalogue => "catalogue",
-            Self::Segment(_) => "segment",
-            Self::Frame(_) => "frame",
-            Self::Frames(_) => "frames",
-            Self::FrameId(_) => "frame_id",
-            Self::Checkpoint(_) => "checkpoint",
-            Self::DeadLetter(..) => "dead_letter",
-            Self::DeadLetters(_) => "dead_letters",
-            Self::Family(_) => "family",
-        }
-    }
-
-    /// The first offset it is about.
-    #[must_use]
-    pub const fn offset(&self) -> Option<Offset> {
-        match self {
-            Self::Frame(offset) => Some(*offset),
-            Self::Frames(range) => Some(range.start),
-            Self::FrameId(offset) => *offset,
-            Self::DeadLetter(_, at) => Some(at.offset),
-            Self::Marker
-            | Self::TrimPoint
-            | Self::Catalogue
-            | Self::Segment(_)
-            | Self::Checkpoint(_)
-            | Self::DeadLetters(_)
-            | Self::Family(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Marker => f.write_str("the store marker"),
-            Self::TrimPoint => f.write_str("the trim point"),
-            Self::Catalogue => f.write_str("the catalogue"),
-            Self::Segment(id) => write!(f, "segment {id}"),
-            Self::Frame(offset) => write!(f, "the frame at offset {offset}"),
-            Self::Frames(range) => write!(f, "the frames {range}"),
-            Self::FrameId(Some(offset)) => write!(f, "the remembered id of offset {offset}"),
-            Self::FrameId(None) => f.write_str("a remembered frame id"),
-            Self::Checkpoint(name) => write!(f, "the checkpoint of {name}"),
-            Self::DeadLetter(name, at) => write!(f, "the dead letter {at} of {name}"),
-            Self::DeadLetters(name) => write!(f, "the dead letters of {name}"),
-            Self::Family(name) => write!(f, "the family {name}"),
-        }
-    }
-}
-
-impl fmt::Display for Defect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.part, self.what)
-    }
-}
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -189,24 +94,6 @@ impl ReadOnlyLog {
         };
         run.all()
     }
-}
-
-/// What is known of a frame's id.
-const UNKNOWN: u64 = 0;
-const NONE: u64 = 1;
-
-/// The first 8 bytes of a digest, and never [`UNKNOWN`] or [`NONE`].
-fn print(digest: &keys::Digest) -> u64 {
-    let head = digest.first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head));
-    head | 2
-}
-
-/// The digest under which a frame's id is remembered. None without an id, and for log-shuttle,
-/// whose ids belong to a user that the record does not name.
-fn identity(record: &Record) -> Option<keys::Digest> {
-    let id = record.frame_id.as_deref()?;
-    let scope = record.drain_token.as_deref().unwrap_or_default();
-    (record.profile == Profile::Logplex).then(|| dedupe::digest(scope, id))
 }
 
 /// The frames of the segment at hand.
@@ -378,34 +265,6 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
                 catalogued
             }
         }
-    }
-
-    fn checkpoints(&mut self) -> Vec<(DestinationName, Checkpoint)> {
-        let rows = match self.log.rows(keys::CURSORS) {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.defect(Part::Family(keys::CURSORS.to_owned()), error.to_string());
-                return Vec::new();
-            }
-        };
-        let mut all = Vec::new();
-        for (key, value) in rows {
-            self.done.checkpoints += 1;
-            let text = String::from_utf8_lossy(&key).into_owned();
-            match (DestinationName::new(&text), Checkpoint::decode(&value)) {
-                (Ok(name), Ok(checkpoint)) => {
-                    self.wanted.insert(checkpoint.position.offset, None);
-                    all.push((name, checkpoint));
-                }
-                (Ok(name), Err(error)) => {
-                    self.defect(Part::Checkpoint(name.to_string()), error.to_string());
-                }
-                (Err(_), _) => {
-                    self.defect(Part::Checkpoint(text), "its key is no destination's name");
-                }
-            }
-        }
-        all
     }
 
     /// Reads the records of a range. Returns what is known of each frame's id.
@@ -598,135 +457,6 @@ impl<P: FnMut(u64, u64), F: FnMut(Defect)> Run<'_, P, F> {
             step = step.saturating_mul(2);
         }
         range.end
-    }
-
-    /// The newest hour under which an id is remembered.
-    fn newest_hour(&mut self) -> Option<u32> {
-        match self.log.last_key(keys::FRAMES) {
-            Ok(key) => key.and_then(|key| keys::frame_of(&key)).map(|(hour, _)| hour),
-            Err(error) => {
-                self.defect(Part::Family(keys::FRAMES.to_owned()), error.to_string());
-                None
-            }
-        }
-    }
-
-    /// Compares the remembered ids that lead into a range with the frames there.
-    fn frame_ids(&mut self, range: OffsetRange, end: Offset, prints: &[u64], newest: Option<u32>) {
-        let first_round = range.start == self.done.first;
-        let mut remembered = vec![false; prints.len()];
-        let (mut seen, mut wrong) = (0, Vec::new());
-        let scanned = self.log.scan(keys::FRAMES, |key, value| {
-            seen += 1;
-            let known = decode_value::<storage::FrameKey>(value);
-            let (digest, offset) = match (keys::frame_of(key), known) {
-                (Some((_, digest)), Ok(known)) => (digest, Offset::new(known.offset)),
-                (None, _) if first_round => {
-                    return wrong.push((None, "its key has a wrong length".to_owned()));
-                }
-                (_, Err(error)) if first_round => return wrong.push((None, error.to_string())),
-                // Told in the first round.
-                _ => return,
-            };
-            if offset >= end {
-                if first_round {
-                    let what = "there is no such frame: it would be taken for stored".to_owned();
-                    wrong.push((Some(offset), what));
-                }
-                return;
-            }
-            // What lies below the trim point was delivered, and stays known for its time.
-            let Some(index) = offset.get().checked_sub(range.start.get()) else { return };
-            let index = usize::try_from(index).unwrap_or(usize::MAX);
-            let Some(found) = prints.get(index) else { return };
-            if let Some(slot) = remembered.get_mut(index) {
-                *slot = true;
-            }
-            if *found == NONE {
-                wrong.push((Some(offset), "the frame has no id".to_owned()));
-            } else if *found != UNKNOWN && *found != print(&digest) {
-                wrong.push((Some(offset), "the frame has another id".to_owned()));
-            }
-        });
-        if first_round {
-            self.done.frame_ids = seen;
-        }
-        if let Err(error) = scanned
-            && first_round
-        {
-            self.defect(Part::Family(keys::FRAMES.to_owned()), error.to_string());
-            return;
-        }
-        for (offset, what) in wrong {
-            self.defect(Part::FrameId(offset), what);
-        }
-        let Some(newest) = newest else { return };
-        let forgotten = (range.start.get()..)
-            .zip(remembered.iter().zip(prints))
-            .filter(|(_, (remembered, print))| !**remembered && **print > NONE)
-            .map(|(offset, _)| Offset::new(offset));
-        for offset in forgotten.collect::<Vec<_>>() {
-            if self.is_forgotten(offset, newest) {
-                let what = "its id is not remembered: its next try would be stored twice";
-                self.defect(Part::Frame(offset), what);
-            }
-        }
-    }
-
-    /// Whether a frame of the newest hour, whose id leads nowhere or elsewhere, is forgotten. An
-    /// id that leads to a later frame is not: memory had run out in between.
-    fn is_forgotten(&self, offset: Offset, newest: u32) -> bool {
-        let value = self.log.raw(keys::RECORDS, &keys::record(offset)).ok().flatten();
-        let Some(record) = value.and_then(|value| decode_record(&value).ok()) else {
-            return false;
-        };
-        let (Some(digest), hour) = (identity(&record), dedupe::hour(record.received)) else {
-            return false;
-        };
-        let there = |hour| {
-            matches!(self.log.raw(keys::FRAMES, &keys::frame(hour, &digest)), Ok(Some(_)) | Err(_))
-        };
-        hour >= newest && !(newest..=hour).any(there)
-    }
-
-    fn balance(&mut self, all: &[(DestinationName, Checkpoint)], first: Offset, end: Offset) {
-        for (name, checkpoint) in all {
-            let Position { offset, index } = checkpoint.position;
-            let part = || Part::Checkpoint(name.to_string());
-            if offset < first || offset > end {
-                let what = format!("is at {offset}, the log has [{first}, {end})");
-                self.defect(part(), what);
-                continue;
-            }
-            let (before, messages) = if offset == end {
-                // Not when several numbers are possible.
-                (self.running.first().copied().filter(|_| self.running.len() == 1), 0)
-            } else {
-                let found = self.wanted.get(&offset).copied().flatten();
-                // A frame that cannot be read has been told.
-                let Some((before, messages)) = found else { continue };
-                (Some(before), messages)
-            };
-            if index > 0 && index >= messages {
-                let what =
-                    format!("is at message {index} of offset {offset}, which has {messages}");
-                self.defect(part(), what);
-                continue;
-            }
-            let settled = checkpoint.origin_messages.wrapping_add(checkpoint.totals.settled());
-            if let Some(before) = before
-                && before + u64::from(index) != settled
-            {
-                let what = format!(
-                    "its books do not balance: {} messages before its origin and {} settled, but \
-                     {} before its position",
-                    checkpoint.origin_messages,
-                    checkpoint.totals.settled(),
-                    before + u64::from(index)
-                );
-                self.defect(part(), what);
-            }
-        }
     }
 
     /// What a newer forebay has added, families and further facts about the store: values in the

@@ -98,6 +98,12 @@ async fn secrets_show_nowhere() {
 
     let mut places = vec![("the status", lab.status().await.to_string())];
     places.push(("the metrics", lab.get("/metrics").await.unwrap().body));
+    let warnings = lab.get("/v1/warnings").await.unwrap().body;
+    assert!(warnings.contains("refused a request"), "{warnings}");
+    places.push(("the warnings", warnings));
+    for path in ["/", "/v1/history", "/v1/access"] {
+        places.push((path, lab.get(path).await.unwrap().body));
+    }
     lab.stop().await;
     places.push(("the log", lab.log()));
     assert!(lab.log().contains("\"level\":\"TRACE\""), "every line was written");
@@ -206,4 +212,75 @@ async fn wrong_paths_and_methods_are_answered_in_json() {
     assert!(body["fix"].as_str().unwrap().contains("admin.token_file"), "{body}");
     let (_, _, level) = ask("GET", "/v1/log-level", "").await;
     assert_eq!(level["filter"], "info");
+}
+
+/// The page brings everything along, and its policy forbids everything else.
+#[tokio::test]
+async fn the_page_forbids_what_comes_from_elsewhere() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let page = lab.get("/").await.unwrap();
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    let parts: Vec<&str> = policy.split("; ").collect();
+    for part in [
+        "default-src 'none'",
+        "connect-src 'self'",
+        "img-src data:",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    ] {
+        assert!(parts.contains(&part), "{part}: {policy}");
+    }
+    // Only by hashes, and nothing that would undo them.
+    let sources = parts.iter().filter(|part| part.contains("-src ")).flat_map(|p| p.split(' '));
+    for source in sources.filter(|source| !source.ends_with("-src")) {
+        let known =
+            matches!(source, "'none'" | "'self'" | "data:") || source.starts_with("'sha256-");
+        assert!(known, "{source}");
+    }
+    for (name, value) in [("x-content-type-options", "nosniff"), ("cache-control", "no-store")] {
+        assert_eq!(page.header(name), Some(value));
+    }
+    for way in ["src=\"", "@import", "url(http"] {
+        assert!(!page.body.contains(way), "{way}");
+    }
+}
+
+/// What a change needs is told before it is tried.
+#[tokio::test]
+async fn history_and_access_are_told() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let json = async |path: &str| -> serde_json::Value {
+        serde_json::from_str(&lab.get(path).await.unwrap().body).unwrap()
+    };
+    let access = json("/v1/access").await;
+    let nobody = serde_json::json!({ "changes_need": "impossible", "may_change": false });
+    assert_eq!(access, nobody);
+    assert_eq!(json("/v1/warnings").await, serde_json::json!([]));
+    assert_eq!(lab.post(&Frame::new("01", &["one", "two"])).await, 200);
+    lab.drained(SOON).await;
+    let is = |rates: &serde_json::Value| {
+        rates.as_array().unwrap().iter().any(|rate| rate.as_f64().is_some_and(|rate| rate > 0.0))
+    };
+    eventually(SOON, "rates and quantiles are there", async || {
+        let history = json("/v1/history").await;
+        let (ingest, splunk) = (&history["ingest"], &history["destinations"][0]);
+        assert_eq!(splunk["name"], "splunk");
+        let samples = history["at"].as_array().unwrap().len();
+        assert_eq!(splunk["lag_seconds"].as_array().unwrap().len(), samples);
+        is(&ingest["messages_per_second"])
+            && is(&ingest["answer_p99_seconds"])
+            && is(&splunk["acknowledged_per_second"])
+            && is(&splunk["acknowledgement_p99_seconds"])
+    })
+    .await;
+    let oldest = lab.status().await["log"]["oldest_seconds"].as_f64().unwrap();
+    assert!((0.0..60.0).contains(&oldest), "{oldest}");
 }

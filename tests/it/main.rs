@@ -35,12 +35,16 @@ mod dashboard;
 mod dead_letters;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
+/// The commands, configurations and links of the documentation.
+mod docs;
 /// The same frame sent twice is stored once.
 mod duplicates;
 /// P1: nothing is answered 200 before it is synced.
 mod durability;
 /// Imports only point down.
 mod floors;
+/// One frame through the log lines, and request ids.
+mod follow;
 /// From the bytes of a drain to the event in Splunk.
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
@@ -63,6 +67,8 @@ mod operate;
 mod ops_files;
 /// The Debian package.
 mod package;
+/// The status page, in a real browser.
+mod page;
 /// The power goes, on a disk that forgets what was not synced.
 mod power;
 /// `forebay check --probe`, against a collector with each fault.

@@ -92,6 +92,7 @@ impl World {
             truth.highest = Some(id);
             truth.ids.insert(id, taken);
         }
+        truth.told.insert(id);
         AckId::new(id)
     }
 
@@ -118,11 +119,15 @@ impl World {
         PollOutcome::Answered { acked: asked.into_iter().map(AckId::new).collect() }
     }
 
-    fn polled(&mut self, channel: ChannelId, outcome: PollOutcome) {
+    fn polled(&mut self, channel: ChannelId, mut outcome: PollOutcome) {
         let asked = self.flight.polling.remove(&channel).unwrap_or_default();
         let truth = self.channels.entry(channel).or_default();
-        match &outcome {
+        match &mut outcome {
             PollOutcome::Answered { acked } => {
+                // A collector that counts anew does not know the ids of before.
+                acked.retain(|id| {
+                    !truth.told.contains(&id.get()) || truth.ids.contains_key(&id.get())
+                });
                 let said = acked.iter().map(|id| id.get()).filter(|id| asked.contains(id));
                 for range in said.filter_map(|id| truth.ids.get(&id).copied()) {
                     self.kept.extend(self.log.events(range));

@@ -201,8 +201,9 @@ impl Filesystem for Served {
         done(renamed, reply);
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.0.powered().and_then(|mut state| state.disk.opened(ino.0).map_err(errno)) {
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let open = || self.0.powered()?.disk.opened(ino.0).map_err(errno);
+        match self.0.allows(flags).and_then(|()| open()) {
             Ok(()) => reply.opened(NO_HANDLE, KEPT),
             Err(error) => reply.error(error),
         }

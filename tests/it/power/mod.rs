@@ -254,6 +254,28 @@ async fn a_cut_in_the_first_start_leaves_what_can_be_started() {
     measured("cuts in a first start", seen.in_start);
 }
 
+/// The kernel makes a file system read-only under the relay, as it does after an error of the disk:
+/// the process ends, does not start while it is so, changes nothing, and starts without hands when
+/// the disk is mended.
+#[tokio::test]
+async fn a_disk_that_turns_read_only_is_outlived() {
+    let Some(mut rig) = Rig::new(Hec::usual(), Cut::Plain, 0) else { return };
+    assert_eq!(rig.start().await, Start::Ready);
+    let sending = rig.load();
+    sending.accepted(50).await;
+    rig.disk.read_only(true);
+    assert_eq!(rig.lab.exit(SOON).await.0, Some(74));
+    assert!(rig.lab.log().contains("Read-only file system"), "the log says why");
+    for _ in 0..3 {
+        rig.lab.launch();
+        assert_eq!(rig.lab.exit(SOON).await.0, Some(74), "as long as it is so");
+    }
+    rig.disk.read_only(false);
+    let mut seen = Seen::default();
+    let found = rig.settle(sending, &mut seen).await;
+    assert!(found.is_clean(), "{found}");
+}
+
 /// The test of the tests above: on a disk that answers a sync and does not do it, they find loss.
 #[tokio::test]
 async fn a_disk_that_lies_about_syncs_is_found_out() {

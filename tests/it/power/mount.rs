@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
-use fuser::{BackgroundSession, Config, Errno, MountOption};
+use fuser::{BackgroundSession, Config, Errno, MountOption, OpenAccMode, OpenFlags};
 use tempfile::TempDir;
 
 use super::disk::{Cut, Disk};
@@ -72,6 +72,8 @@ pub(super) struct State {
     /// What the power was cut at.
     cut_at: String,
     pub(super) syncs: u64,
+    /// The kernel lets nothing be changed any more, as it does after an error of the disk.
+    read_only: bool,
 }
 
 /// What the switch and the kernel's side share.
@@ -102,6 +104,12 @@ impl Shared {
         if state.power == Power::On { Ok(state) } else { Err(Errno::EIO) }
     }
 
+    /// Whether a file may be opened so.
+    pub(super) fn allows(&self, flags: OpenFlags) -> Result<(), Errno> {
+        let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        if writes && self.lock().read_only { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
     /// The same for an operation that changes something: the power may be cut just before it.
     pub(super) fn change(
         &self,
@@ -109,6 +117,9 @@ impl Shared {
         class: impl FnOnce(&Disk) -> Class,
     ) -> Result<MutexGuard<'_, State>, Errno> {
         let mut state = self.powered()?;
+        if state.read_only {
+            return Err(Errno::EROFS);
+        }
         if let Some(trigger) = state.trigger {
             let class = class(&state.disk);
             let meant = trigger.class == Class::Any || trigger.class == class;
@@ -222,6 +233,11 @@ impl PowerDisk {
         self.shared.lock().disk.lie();
     }
 
+    /// Whether nothing can be changed, from now on. Files that are open stay open.
+    pub(super) fn read_only(&self, read_only: bool) {
+        self.shared.lock().read_only = read_only;
+    }
+
     /// How many syncs of files there were since the disk was mounted.
     pub(super) fn syncs(&self) -> u64 {
         self.shared.lock().syncs
@@ -240,7 +256,7 @@ impl Drop for PowerDisk {
 
 fn shared(disk: Disk) -> Arc<Shared> {
     let cut_at = "not cut".to_owned();
-    let state = State { disk, power: Power::On, trigger: None, cut_at, syncs: 0 };
+    let state = State { disk, power: Power::On, trigger: None, cut_at, syncs: 0, read_only: false };
     Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() })
 }
 

@@ -27,9 +27,9 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head
             .lines()
-            .filter_map(|line| line.split_once(": "))
+            .filter_map(|line| line.split_once(':'))
             .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+            .map(|(_, value)| value.trim_ascii())
     }
 }
 
@@ -46,7 +46,12 @@ impl Client {
 
     /// The next answer; none when the connection is closed or reset before its first byte.
     pub(crate) async fn answer(&mut self) -> Option<Answer> {
-        timeout(SOON, self.read_answer()).await.expect("an answer, or the end of the connection")
+        self.answer_within(SOON).await
+    }
+
+    /// The same, from somebody who may take longer.
+    pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
+        timeout(time, self.read_answer()).await.expect("an answer, or the end of the connection")
     }
 
     async fn read_answer(&mut self) -> Option<Answer> {

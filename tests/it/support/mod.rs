@@ -1,5 +1,6 @@
 //! What the tests share.
 
+mod browser;
 mod hec;
 mod http;
 mod lab;
@@ -10,6 +11,7 @@ mod shim;
 
 use std::time::Duration;
 
+pub(crate) use browser::Browser;
 pub(crate) use hec::{Hec, usual_ack};
 pub(crate) use http::{Answer, Client, Frame, get};
 pub(crate) use lab::{Destination, Lab, PASSWORD, Sending, TOKEN, USER, number};

@@ -1,7 +1,5 @@
 //! `forebay dead-letter`: messages that collectors refuse, shown, sent again and removed.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -204,14 +202,13 @@ async fn pages(
     let mut after = args.after.map(|at| at.to_string());
     while letters.len() < args.limit {
         let limit = (args.limit - letters.len()).min(PAGE);
-        let mut path = format!("/v1/dead-letters?destination={name}&limit={limit}");
-        if let Some(after) = &after {
-            // Writing to a text cannot fail.
-            let _ = write!(path, "&after={after}");
-        }
-        for (name, value) in args.filter.fields() {
-            let _ = write!(path, "&{name}={value}");
-        }
+        let after_field = after.as_ref().map(|after| format!("&after={after}"));
+        let filter: String =
+            args.filter.fields().iter().map(|(name, value)| format!("&{name}={value}")).collect();
+        let path = format!(
+            "/v1/dead-letters?destination={name}&limit={limit}{}{filter}",
+            after_field.unwrap_or_default()
+        );
         let page: Value = client.get(&path).await?;
         letters.extend(list(&page, "letters").iter().cloned());
         after = page.get("next").and_then(Value::as_str).map(str::to_owned);

@@ -52,8 +52,21 @@ fn explained(stats: &HecStats, kills: u64) -> u64 {
             | FaultKind::IdleReap
             | FaultKind::ShuttingDown => WINDOW / 4,
             FaultKind::Restart => WINDOW,
-            // Nothing was taken.
-            _ => 0,
+            // Nothing was taken, or the answer says that it was.
+            FaultKind::Busy
+            | FaultKind::RetryAfter
+            | FaultKind::Unhealthy
+            | FaultKind::QueueFull
+            | FaultKind::AckFull
+            | FaultKind::ApproachingCapacity
+            | FaultKind::ApproachingAckCapacity
+            | FaultKind::InvalidToken
+            | FaultKind::ResetBeforeBody
+            | FaultKind::ResetAfterBody
+            | FaultKind::Detention
+            | FaultKind::Captive
+            | FaultKind::BadGateway
+            | FaultKind::NoTarget => 0,
         }
     });
     // A kill: the window, and what was acknowledged since the last checkpoint.

@@ -20,6 +20,7 @@ use std::future::IntoFuture as _;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,22 @@ pub struct View {
 struct Shared {
     view: View,
     access: Access,
-    drains: Arc<[Drain]>,
+    drains: KnownDrains,
+}
+
+/// The drains that are known by name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct KnownDrains(Arc<ArcSwap<Vec<Drain>>>);
+
+impl KnownDrains {
+    fn new(drains: Vec<Drain>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(drains)))
+    }
+
+    /// From now on, `/v1/drains` has these.
+    pub fn set(&self, drains: Vec<Drain>) {
+        self.0.store(Arc::new(drains));
+    }
 }
 
 /// The admin listener, bound.
@@ -131,7 +147,7 @@ impl Admin {
                 (Listener::Unix(listener, file), config.listen.clone(), Access::Everybody)
             }
         };
-        let shared = Shared { view, access, drains: config.drains.clone().into() };
+        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()) };
         Ok(Self { listener, listen, shared })
     }
 
@@ -139,6 +155,12 @@ impl Admin {
     #[must_use]
     pub const fn listen(&self) -> &Listen {
         &self.listen
+    }
+
+    /// The drains that it lists, to be changed.
+    #[must_use]
+    pub fn drains(&self) -> KnownDrains {
+        self.shared.drains.clone()
     }
 
     /// Answers until told to stop.

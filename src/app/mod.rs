@@ -174,6 +174,8 @@ impl Relay {
         let admin = Admin::bind(&config.admin, view.clone())
             .await
             .map_err(listen("admin", config.admin.listen.to_string()))?;
+        let drains = admin.drains();
+        reloader.hook(move |config| drains.set(config.admin.drains.clone()));
         let reloader = Arc::new(reloader);
         Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader })
     }

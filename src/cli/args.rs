@@ -233,7 +233,8 @@ pub(super) struct HecArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct LogplexArgs {
-    /// The drain, as `heroku drains:add` would have it: http://user:password@host:port/logs
+    /// The drain, as `heroku drains:add` would have it: https://user:password@host:port/logs, or
+    /// http://… Over TLS no certificate is checked, as Logplex checks none.
     #[arg(value_name = "URL")]
     pub(super) drain: String,
     /// Connections; each has one frame outstanding.

@@ -28,6 +28,7 @@ pub(super) async fn logplex(args: LogplexArgs, stop: CancellationToken) -> Exit 
     };
     let config = LogplexConfig {
         target: drain.target,
+        tls: drain.tls,
         host: Some(drain.host),
         path: drain.path,
         user: drain.user,
@@ -136,6 +137,7 @@ async fn conform(
 /// A drain URL, taken apart.
 pub(super) struct Drain {
     target: SocketAddr,
+    tls: bool,
     host: String,
     path: String,
     user: String,
@@ -146,13 +148,15 @@ impl Drain {
     /// The messages never repeat the URL: it may hold a password.
     fn parse(text: &str) -> Result<Self, String> {
         let url = reqwest::Url::parse(text).map_err(|error| {
-            format!("the drain is no URL: {error}; write http://user:password@host:port/logs")
+            format!("the drain is no URL: {error}; write https://user:password@host:port/logs")
         })?;
-        if url.scheme() != "http" {
-            return Err("the simulated Logplex speaks plain http only".to_owned());
-        }
+        let (tls, usual) = match url.scheme() {
+            "https" => (true, 443),
+            "http" => (false, 80),
+            _ => return Err("the simulated Logplex speaks https and http".to_owned()),
+        };
         let name = url.host_str().ok_or("the drain URL has no host")?;
-        let port = url.port().unwrap_or(80);
+        let port = url.port().unwrap_or(usual);
         let host = format!("{name}:{port}");
         let target = host
             .to_socket_addrs()
@@ -162,6 +166,7 @@ impl Drain {
         let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
         Ok(Self {
             target,
+            tls,
             host,
             path: format!("{}{query}", url.path()),
             user: url.username().to_owned(),

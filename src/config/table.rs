@@ -213,8 +213,9 @@ keys! {
         Choice { now: &["accept", "reject"], later: &[] },
         Value("accept"),
         "What happens to frames of a drain that is not configured, when their credentials are \
-         good. `accept`: they are kept, counted and shown; a drain's token is known only after \
-         the drain was added. `reject`: they are answered 403, and Logplex drops them.",
+         good. `accept`: they are kept, counted and shown, and where other drains are configured \
+         their events have the field `unknown_drain=1`; a drain's token is known only after the \
+         drain was added. `reject`: they are answered 403, and Logplex drops them.",
     ));
     QUERY = live(key(
         "ingest.query", List,

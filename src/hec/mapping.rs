@@ -363,6 +363,12 @@ impl Mapping {
         Query::parse_only(raw, self.0.config.query.as_deref())
     }
 
+    /// Whether a frame has the token of a drain that is not configured although others are.
+    pub(super) fn is_stranger(&self, token: Option<&str>) -> bool {
+        let drains = &self.0.config.drains;
+        !drains.is_empty() && token.is_some_and(|token| !drains.contains_key(token))
+    }
+
     /// What is configured about a drain.
     pub(super) fn drain(&self, token: &str) -> Option<&DrainInfo> {
         self.0.config.drains.get(token)

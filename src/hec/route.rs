@@ -259,6 +259,7 @@ fn render<'a>(
         ("dyno_type", &variables.proc_type),
         ("severity", variables.severity),
         ("facility", variables.facility),
+        ("unknown_drain", if mapping.is_stranger(token) { "1" } else { "" }),
     ];
     let configured = rendered.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let failed = rendered.failed.iter().map(|key| ("mapping_error", key.as_str()));

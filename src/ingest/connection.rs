@@ -125,6 +125,9 @@ where
     };
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let connection = http1::Builder::new()
+        // A sender that has written all it will write still waits for its answer. Without, hyper
+        // takes the end of its bytes for its end, and what was being stored is cancelled.
+        .half_close(true)
         // Would also close idle connections: see `activity`.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)

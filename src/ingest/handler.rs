@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use hyper::header::{AUTHORIZATION, EXPECT};
 use hyper::http::request;
 use hyper::{Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
 use super::access::{Access, Source};
@@ -29,6 +29,7 @@ use super::gate::Gate;
 use super::handle::IngestStatus;
 use super::loss::Losses;
 use super::metrics::{End, Metrics, OpenRequest, Seldom};
+use super::patience::Patience;
 use super::request_id::{RequestId, RequestIds};
 use super::response::{self, Hangup, Refusal, Response};
 use super::{Config, tls};
@@ -65,6 +66,7 @@ pub(super) struct Handler {
     wal: Wal,
     /// Room for bodies, from their first byte until they are durable.
     memory: Arc<Semaphore>,
+    patience: Patience,
     max_body: usize,
     warned: Seldom,
     ids: RequestIds,
@@ -115,6 +117,7 @@ impl Handler {
             losses: Losses::default(),
             wal,
             memory: Arc::new(Semaphore::new(memory)),
+            patience: Patience::new(config.ack_deadline),
             max_body: usize::try_from(config.max_body.get()).unwrap_or(usize::MAX),
             warned: Seldom::default(),
             ids: RequestIds::new(),
@@ -189,13 +192,13 @@ impl Handler {
         request: Request<Incoming>,
         peer: IpAddr,
         activity: &Activity,
-        started: Instant,
+        started: std::time::Instant,
         id: &RequestId,
     ) -> Result<Response, Hangup> {
         let mut open = OpenRequest::new(&self.metrics, started);
         let (head, body) = request.into_parts();
         let deadline = started.checked_add(self.config.ack_deadline).unwrap_or(started);
-        let deadline = tokio::time::Instant::from_std(deadline);
+        let deadline = Instant::from_std(deadline);
 
         let access = self.access();
         let mut profile = facts::profile(&head.headers);
@@ -212,7 +215,7 @@ impl Handler {
                     received: clock::unix_micros(),
                 };
                 let facts = Facts::new(&head.headers, given);
-                let store = self.store(&facts, source, coding, body);
+                let store = self.store(&facts, source, coding, body, deadline);
                 timeout_at(deadline, store).await.unwrap_or_else(|_| {
                     self.metrics.deadline_exceeded.increment(1);
                     Err(Failure::Unavailable)
@@ -307,6 +310,7 @@ impl Handler {
         source: Source<'_>,
         coding: Coding,
         body: Incoming,
+        deadline: Instant,
     ) -> Result<Durable, Failure> {
         let declared = body::declared_len(&body);
         if declared.is_some_and(|len| len > self.config.max_body.get()) {
@@ -319,7 +323,7 @@ impl Handler {
             // The content may be as large as it likes.
             Coding::Gzip => self.config.max_body,
         };
-        let mut permit = self.room(frame_permits(room)).await?;
+        let mut permit = self.room(frame_permits(room), deadline).await?;
         let body = match coding {
             Coding::Identity => body::collect(body, self.max_body).await?,
             Coding::Gzip => {
@@ -359,16 +363,20 @@ impl Handler {
         Ok(appended.durable)
     }
 
-    /// Waits for room for a frame.
-    async fn room(&self, permits: u64) -> Result<OwnedSemaphorePermit, Failure> {
+    /// Waits for room for a frame, while there is time to store it.
+    async fn room(&self, permits: u64, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&self.memory).try_acquire_many_owned(permits) {
             return Ok(permit);
         }
         let _waiting = self.gate.waits();
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.memory).acquire_many_owned(permits).await;
-        permit.map_err(|_| Failure::Unavailable)
+        let last = deadline.checked_sub(self.patience.reserve()).unwrap_or(deadline);
+        match timeout_at(last, Arc::clone(&self.memory).acquire_many_owned(permits)).await {
+            // The semaphore is never closed.
+            Ok(permit) => permit.map_err(|_| Failure::Unavailable),
+            // Held all the same: a sender that is answered early tries again early.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Offers a frame to the log until it takes it. While the log has no room the request is
@@ -383,7 +391,10 @@ impl Handler {
         let _waiting = self.gate.waits();
         loop {
             let frame = Wal::prepare(facts.frame(body.clone(), tally.messages));
-            match self.wal.append(frame, Arc::clone(&permit)).await {
+            let offered = self.patience.offer();
+            let appended = self.wal.append(frame, Arc::clone(&permit)).await;
+            drop(offered);
+            match appended {
                 Ok(appended) => {
                     self.gate.taken();
                     return Ok(appended);

@@ -34,6 +34,7 @@ mod head;
 mod listener;
 mod loss;
 mod metrics;
+mod patience;
 mod proxy;
 mod request_id;
 pub mod response;

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use forebay::simulate::hec::AckMode;
 
-use crate::support::{Frame, Hec, Lab, SOON, Shim, eventually, measured, number, usual_ack};
+use crate::support::{
+    Frame, Hec, Lab, SOON, Shim, eventually, measured, number, peak_memory, usual_ack,
+};
 
 const SMALL_LOG: &str = "segment_size = \"1MiB\"\nmax_size = \"4MiB\"\nretention = \"0s\"\n";
 const SMALL_INGEST: &str = "max_body = \"1MiB\"\nmax_in_flight = \"2MiB\"\nack_deadline = \"1s\"\n";
@@ -144,11 +146,4 @@ async fn a_backlog_takes_no_memory() {
     measured("peak memory after delivering 100 MB of it, MiB", delivering >> 10);
     // 128 MiB of write buffers, 64 MiB of bodies in flight, and the rest.
     assert!(delivering < 300 << 10, "{delivering} KiB");
-}
-
-/// The most memory a process has ever had, in KiB.
-fn peak_memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

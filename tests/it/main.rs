@@ -33,6 +33,8 @@ mod conformance;
 mod dashboard;
 /// Messages that collectors refuse.
 mod dead_letters;
+/// What each answer costs a Logplex.
+mod decisions;
 /// Destinations that die, hang, lose acknowledgements or restart.
 mod destinations;
 /// The commands, configurations and links of the documentation.
@@ -49,7 +51,7 @@ mod follow;
 mod golden;
 /// `docs/guarantees.md` names tests that exist.
 mod guarantees;
-/// Hostile clients beside good senders, and more load than there is room for.
+/// Hostile clients beside good senders.
 mod hostile;
 /// Ten thousand idle connections.
 mod idle;
@@ -65,6 +67,8 @@ mod limits;
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
 mod ops_files;
+/// More load than the disk takes.
+mod overload;
 /// The Debian package.
 mod package;
 /// The status page, in a real browser.

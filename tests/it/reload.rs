@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::support::{Frame, Hec, Lab, PASSWORD, SOON, eventually};
+use crate::support::{Frame, Hec, Lab, PASSWORD, SOON, eventually, run};
 
 fn frame(id: &str, password: &str) -> Vec<u8> {
     use base64::Engine as _;
@@ -108,11 +108,18 @@ async fn drains_get_their_names_without_a_restart() {
     assert_eq!(stranger["token"], "fc6b856b", "{status}");
     assert_eq!(lab.metric("forebay_unknown_drain_frames_total").await, Some(1.0));
 
+    let known = |of: &Lab| {
+        let config = of.path().join("forebay.toml");
+        run(&["drain", "list", "--json", "--config", config.to_str().unwrap()]).json()
+    };
+    assert_eq!(known(&lab)[0]["app"], "blog");
     let token = "d.fc6b856b-3332-4546-93de-7d0ee272c3bd";
     fs::write(&drains, format!("[[drain]]\ntoken = {token:?}\napp = \"checkout\"\n")).unwrap();
     lab.edit("log_level = \"info\"", "log_level = \"forebay::ingest=debug\"");
     assert!(!lab.log().contains("\"level\":\"DEBUG\""));
     lab.reload().await;
+    let after = known(&lab);
+    assert_eq!((&after[0]["app"], after.as_array().unwrap().len()), (&"checkout".into(), 1));
     assert_eq!(lab.post(&Frame::new("2", &["after"])).await, 200);
     lab.drained(SOON).await;
     let apps: Vec<_> = hec
@@ -121,6 +128,15 @@ async fn drains_get_their_names_without_a_restart() {
         .iter()
         .map(|event| (event.event.clone(), event.fields["heroku_app"].as_str().unwrap().to_owned()))
         .collect();
+    let marks: Vec<_> = hec
+        .ledger
+        .events()
+        .iter()
+        .map(|event| {
+            event.fields.get("unknown_drain").map(|mark| mark.as_str().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(marks, [Some("1".to_owned()), None], "marked while it is not known");
     let expected = [("before", "fc6b856b"), ("after", "checkout")];
     assert_eq!(apps, expected.map(|(text, app)| (text.to_owned(), app.to_owned())));
     assert_eq!(lab.metric("forebay_unknown_drain_frames_total").await, Some(1.0), "known now");

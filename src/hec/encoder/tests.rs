@@ -384,6 +384,22 @@ fn event_ids_are_stable_and_can_be_left_out() {
     assert_eq!(Envelope::read(&out).field("event_id"), Some("node-1-0:4294967295"));
 }
 
+/// Where no drain is configured, none is a stranger.
+#[test]
+fn a_drain_that_nobody_configured_is_marked() {
+    let piece = b"<190>1 2026-01-02T03:04:05Z host app web.1 - text\n";
+    let mark = |config: &MappingConfig, drain_token| {
+        let facts = FrameFacts { drain_token, ..facts() };
+        event(&mut encoder(config), facts, piece).field("unknown_drain").map(str::to_owned)
+    };
+    let unknown = "d.12345678-0000-0000-0000-000000000000";
+    assert_eq!(mark(&config(), Some(TOKEN)), None);
+    assert_eq!(mark(&config(), Some(unknown)), Some("1".to_owned()));
+    assert_eq!(mark(&config(), None), None, "log-shuttle has no token that could be configured");
+    let nobody = MappingConfig { drains: Arc::default(), ..config() };
+    assert_eq!(mark(&nobody, Some(unknown)), None);
+}
+
 #[test]
 fn where_the_app_name_comes_from() {
     let unknown = "d.12345678-0000-0000-0000-000000000000";

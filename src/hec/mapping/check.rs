@@ -33,9 +33,10 @@ pub const VARIABLES: [&str; 10] = [
 ];
 
 /// Fields that forebay writes itself.
-const OWN_FIELDS: [&str; 19] = [
+const OWN_FIELDS: [&str; 20] = [
     "heroku_app",
     "drain",
+    "unknown_drain",
     "appname",
     "dyno",
     "dyno_type",

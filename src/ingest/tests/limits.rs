@@ -101,9 +101,13 @@ async fn a_body_waits_for_memory_before_it_is_read() {
     let (most, rest) = request.split_at(request.len() - 1);
     first.send(most).await;
     until("the first has its memory", || server.handler.free_memory() < free).await;
+    let taken = free - server.handler.free_memory();
+    assert!(taken >= 128, "twice its 64 KiB, as it came and for the log: {taken} KiB");
     let mut second = server.connect().await;
     second.send(post(&logplex("second"), &large)).await;
     until("the second waits", || server.handler.metrics.in_flight() == 2).await;
+    let answered = tokio::time::timeout(SHORT, second.stream.peek(&mut [0])).await;
+    assert!(answered.is_err(), "answered although there is no memory for it");
     assert!(server.stored().is_empty());
     first.send(rest).await;
     assert_eq!(first.answer().await.code(), 200);
@@ -373,4 +377,80 @@ async fn a_trusted_proxy_says_for_whom_it_connects() {
     assert_eq!(server.ask(post("", BODY)).await.code(), 200);
     assert_eq!(server.ask(with("203.0.113.9")).await.code(), 400, "nobody's word is taken");
     assert_eq!(server.stored().len(), 2);
+}
+
+/// Whoever is not among the trusted proxies speaks for itself, and a PROXY header is no HTTP.
+#[tokio::test]
+async fn a_proxy_that_nobody_trusts_is_not_believed() {
+    let server =
+        Server::with(|setup| setup.ingest.live.proxies = vec!["10.0.0.0/8".parse().unwrap()]).await;
+    assert_eq!(server.ask(post("", BODY)).await.code(), 200);
+    assert_eq!(server.stored()[0].peer, "127.0.0.1");
+    let header = super::super::proxy::tests::header("203.0.113.9");
+    assert_eq!(server.ask([header, post("", BODY)].concat()).await.code(), 400);
+    assert_eq!(server.stored().len(), 1);
+}
+
+/// Who has sent all it will send still wants its answer, also when that takes a while.
+#[tokio::test]
+async fn a_sender_that_half_closes_gets_its_answer() {
+    let server = Server::with(|setup| {
+        // Room for one frame.
+        setup.ingest.max_body = ByteSize::bytes(64 * 1024);
+        setup.ingest.max_in_flight = ByteSize::bytes(64 * 1024);
+    })
+    .await;
+    let large = post(&logplex("first"), vec![b'x'; 64 * 1024]);
+    let chunked = |headers: &str| {
+        let head = "POST /logs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
+        format!("{head}{headers}\r\n3\r\nabc\r\n0\r\n\r\n").into_bytes()
+    };
+    let pipelined = [post(&logplex("B"), BODY), post(&logplex("C"), BODY)].concat();
+    for (request, answers) in [
+        (post(&logplex("A"), BODY), vec![200]),
+        (pipelined, vec![200, 200]),
+        (chunked(""), vec![200]),
+        (chunked("X-Request-Id: D\r\nUser-Agent: log-shuttle/0.22\r\n"), vec![200]),
+    ] {
+        // Another one has all the memory, and waits for its own sender.
+        let free = server.handler.free_memory();
+        let mut first = server.connect().await;
+        let (most, rest) = large.split_at(large.len() - 1);
+        first.send(most).await;
+        until("the first has its memory", || server.handler.free_memory() < free).await;
+        let mut half = server.connect().await;
+        half.send(&request).await;
+        half.stream.shutdown().await.unwrap();
+        until("it is in flight", || server.handler.metrics.in_flight() == 2).await;
+        first.send(rest).await;
+        assert_eq!(first.answer().await.code(), 200);
+        for code in answers {
+            assert_eq!(half.answer().await.code(), code);
+        }
+        half.closed().await;
+    }
+}
+
+/// Half a request and the end of the sending side is no request, and is not waited for: not for as
+/// long as an idle connection, nor as a slow one.
+#[tokio::test]
+async fn half_a_request_and_its_end_is_over_at_once() {
+    let server = Server::with(|setup| {
+        setup.ingest.ack_deadline = SHORT * 100;
+        setup.head_timeout = SHORT * 100;
+    })
+    .await;
+    let request = post(&logplex("A"), BODY);
+    for part in [0, 1, request.len() / 2, request.len() - BODY.len() - 2, request.len() - 1] {
+        let mut client = server.connect().await;
+        client.send(&request[..part]).await;
+        let started = crate::clock::instant();
+        client.stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.stream.read_to_end(&mut answer).await.unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{part}: {}", answer.escape_ascii());
+        assert!(started.elapsed() < SHORT * 20, "{part}");
+    }
+    assert!(server.stored().is_empty());
+    until("every connection is closed", || server.handle.status().connections == 0).await;
 }

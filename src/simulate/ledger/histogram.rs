@@ -39,6 +39,18 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
+    /// What was recorded since an earlier look at the same histogram. The maximum stays that of
+    /// the whole.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = Self { max: self.max, ..Self::default() };
+        for (index, count) in self.buckets() {
+            let before = earlier.counts.get(index).copied().unwrap_or_default();
+            since.add(index, count.saturating_sub(before));
+        }
+        since
+    }
+
     /// How many durations were recorded.
     #[must_use]
     pub const fn count(&self) -> u64 {
@@ -153,6 +165,19 @@ mod tests {
         all.record(Duration::from_secs(100 * 365 * 86_400));
         assert_eq!(all.count(), 1);
         assert_eq!(all.quantile(0.5), Duration::from_micros(upper(STEPS * (OCTAVES + 1) - 1)));
+    }
+
+    #[test]
+    fn a_part_is_what_came_since() {
+        let mut all = Histogram::default();
+        all.record(Duration::from_millis(10));
+        all.record(Duration::from_secs(1));
+        let earlier = all.clone();
+        assert_eq!(all.since(&earlier).count(), 0);
+        all.record(Duration::from_millis(10));
+        let part = all.since(&earlier);
+        assert_eq!((part.count(), part.max()), (1, Duration::from_secs(1)));
+        assert!(part.quantile(0.99) < Duration::from_millis(11), "{part}");
     }
 
     #[test]

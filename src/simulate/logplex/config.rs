@@ -11,8 +11,10 @@ use crate::types::Secret;
 /// A simulated Logplex.
 #[derive(Clone, Debug)]
 pub struct LogplexConfig {
-    /// Where the drain listens. Plain HTTP.
+    /// Where the drain listens.
     pub target: SocketAddr,
+    /// Speak TLS. As with Logplex, no certificate is checked.
+    pub tls: bool,
     /// The `Host` header; the target's address when absent.
     pub host: Option<String>,
     /// Path and query of the drain URL.
@@ -63,6 +65,7 @@ impl Default for LogplexConfig {
     fn default() -> Self {
         Self {
             target: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: false,
             host: None,
             path: "/logs".to_owned(),
             user: String::new(),
@@ -131,6 +134,9 @@ pub enum ConfigError {
     /// A frame has to be tried.
     #[error("a frame needs at least one try")]
     Tries,
+    /// TLS asks for a host by its name or address.
+    #[error("the host is no name and no address, which TLS needs")]
+    TlsName,
 }
 
 impl LogplexConfig {

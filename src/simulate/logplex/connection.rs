@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::frame::{Frame, Generator, Stamp};
 use super::pace::Pace;
 use super::report::Counters;
+use super::stream::{self, Tls};
 use super::wire::Wire;
 use super::{LogplexConfig, drain_token};
 use crate::clock;
@@ -22,6 +22,7 @@ use crate::types::{Secret, UnixMicros};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: LogplexConfig,
+    pub(super) tls: Option<Tls>,
     pub(super) run: u32,
     pub(super) ledger: Arc<SenderLedger>,
     pub(super) counters: Arc<Counters>,
@@ -203,14 +204,12 @@ impl Connection {
     /// Connects, as often as it takes. False: the sender stops, and at least one more attempt
     /// has failed.
     async fn connect(&mut self) -> bool {
-        let config = &self.shared.config;
+        let Shared { config, tls, .. } = &*self.shared;
         let mut attempt = 0;
         loop {
-            match timeout(config.connect_timeout, TcpStream::connect(config.target)).await {
+            let open = stream::open(config.target, tls.as_ref());
+            match timeout(config.connect_timeout, open).await {
                 Ok(Ok(stream)) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY was not set");
-                    }
                     self.wire = Some(Wire::new(stream));
                     self.last_use = clock::instant();
                     self.shared.counters.connected();

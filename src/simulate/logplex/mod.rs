@@ -1,4 +1,4 @@
-//! A Logplex, simulated: the HTTPS drain sender, over plain HTTP.
+//! A Logplex, simulated: the HTTPS drain sender, with TLS or over plain HTTP.
 //!
 //! It follows the last public source of Logplex where a receiver can tell the difference:
 //!
@@ -23,6 +23,7 @@ mod file;
 mod frame;
 mod pace;
 mod report;
+mod stream;
 mod texts;
 mod wire;
 
@@ -42,11 +43,13 @@ use crate::types::Secret;
 use connection::{Connection, Shared};
 use pace::Pace;
 use report::Counters;
+use stream::Tls;
 
 /// A simulated Logplex.
 #[derive(Debug)]
 pub struct LogplexSender {
     config: LogplexConfig,
+    tls: Option<Tls>,
     run: u32,
     progress: Progress,
 }
@@ -58,9 +61,10 @@ impl LogplexSender {
     /// When the configuration cannot be used.
     pub fn new(config: LogplexConfig, ledger: Arc<SenderLedger>) -> Result<Self, ConfigError> {
         config.validate()?;
+        let tls = tls(&config, rustls::ALL_VERSIONS)?;
         let run = config.run.unwrap_or_else(|| fastrand::u32(..));
         let counters = Arc::new(Counters::new(config.frames));
-        Ok(Self { config, run, progress: Progress { counters, ledger } })
+        Ok(Self { config, tls, run, progress: Progress { counters, ledger } })
     }
 
     /// The number that makes this run's texts and frame ids unique.
@@ -79,7 +83,7 @@ impl LogplexSender {
     /// seen through: answered, or out of tries. Only a frame that cannot get a connection is
     /// left as it is.
     pub async fn run(self, shutdown: CancellationToken) -> Report {
-        let Self { config, run, progress } = self;
+        let Self { config, tls, run, progress } = self;
         let stop = shutdown.child_token();
         let start = clock::instant();
         let connections = config.connections.get();
@@ -97,6 +101,7 @@ impl LogplexSender {
         let shared = Arc::new(Shared {
             head: Secret::new(head(&config, "")),
             file,
+            tls,
             config,
             run,
             ledger: Arc::clone(&progress.ledger),
@@ -143,6 +148,18 @@ impl LogplexSender {
             rate,
         }
     }
+}
+
+/// TLS in these versions, when the configuration asks for it.
+fn tls(
+    config: &LogplexConfig,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<Option<Tls>, ConfigError> {
+    if !config.tls {
+        return Ok(None);
+    }
+    let host = config.host.clone().unwrap_or_else(|| config.target.to_string());
+    Tls::new(&host, versions).map(Some)
 }
 
 /// What every request begins with, in Logplex's order and case. A query takes the place of the

@@ -4,7 +4,8 @@
 use std::io::{self, IoSlice};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+
+use super::stream::Stream;
 
 /// The longest head of an answer; a real one has some 200 bytes.
 const MAX_HEAD: usize = 64 << 10;
@@ -27,7 +28,7 @@ pub(super) enum WireError {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes read and not yet understood.
     buffer: Vec<u8>,
     /// Bytes of the last answer's body that have not been read: they are skipped by the next
@@ -36,7 +37,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) const fn new(stream: TcpStream) -> Self {
+    pub(super) const fn new(stream: Stream) -> Self {
         Self { stream, buffer: Vec::new(), body_left: 0 }
     }
 
@@ -62,6 +63,8 @@ impl Wire {
             body = body.get(written - of_head..).unwrap_or(&[]);
         }
         self.stream.write_all(body).await?;
+        // TLS may still have some of it.
+        self.stream.flush().await?;
         Ok(())
     }
 

@@ -20,7 +20,9 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Client, Frame, Hec, Port, Process, SOON, command, eventually, get};
+use super::{
+    Answer, Client, Frame, Hec, Pair, Port, Process, SOON, command, eventually, get, private,
+};
 
 pub(crate) const USER: &str = "heroku";
 pub(crate) const PASSWORD: &str = "drain-pAssw0rd-5e1f";
@@ -166,6 +168,16 @@ impl Lab {
         assert!(self.config().contains(before), "{before}");
         self.edits.push((before.to_owned(), after.to_owned()));
         self.config_file();
+    }
+
+    /// Speaks TLS with this certificate.
+    pub(crate) fn serve_tls(&mut self, pair: &Pair) {
+        let certificate = private(self.path(), "ingest.crt", &pair.chain);
+        let key = private(self.path(), "ingest.key", &pair.key);
+        let table = format!(
+            "[ingest.tls]\ncertificate = {certificate:?}\nprivate_key_file = {key:?}\n\n[wal]\n"
+        );
+        self.edit("[wal]\n", &table);
     }
 
     /// SIGHUP.

@@ -17,7 +17,7 @@ pub(crate) use http::{Answer, Client, Frame, get};
 pub(crate) use lab::{Destination, Lab, PASSWORD, Sending, TOKEN, USER, number};
 pub(crate) use pki::{Authority, Pair, private};
 pub(crate) use port::Port;
-pub(crate) use process::{Process, Ran, command, run};
+pub(crate) use process::{Process, Ran, command, peak_memory, run};
 pub(crate) use shim::Shim;
 
 /// How long something may take that should take no time at all.

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use forebay::simulate::hec::HecTls;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
     date_time_ymd,
 };
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 /// An authority and what it signs.
 #[derive(Debug)]
@@ -57,6 +60,19 @@ impl Authority {
     pub(crate) fn named(&self, name: &str) -> Pair {
         let name = name.try_into().unwrap();
         self.sign(|params| params.subject_alt_names = vec![SanType::DnsName(name)])
+    }
+
+    /// A client that trusts this authority alone.
+    pub(crate) fn client(&self) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        TlsConnector::from(Arc::new(config))
     }
 
     fn sign(&self, change: impl FnOnce(&mut CertificateParams)) -> Pair {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::{SOON, eventually};
 
@@ -67,6 +68,11 @@ impl Shim {
     pub(crate) fn release(&self) {
         fs::remove_file(self.control.join("reached")).ok();
         fs::remove_file(self.control.join("hold")).unwrap();
+    }
+
+    /// From now on, each sync of the log takes this long, and the disk's own time.
+    pub(crate) fn delay(&self, time: Duration) {
+        fs::write(self.control.join("delay_ms"), time.as_millis().to_string()).unwrap();
     }
 
     /// The next sync of the log fails.

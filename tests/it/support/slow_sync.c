@@ -4,6 +4,7 @@
  * SLOW_SYNC_CONTROL  a directory of files through which a test and this shim talk:
  *   hold        while it is there, no sync returns (nor begins)
  *   reached     made here when a sync waits because of it
+ *   delay_ms    how many milliseconds every sync takes longer than the disk takes for it
  *   fail_sync   the next sync takes it away and fails with EIO, without syncing
  *   fail_write  the next write takes it away and fails with EIO, without writing
  *   syncs       grows by a byte here whenever a sync has returned
@@ -78,6 +79,19 @@ static void wait_while_held(void) {
     errno = before;
 }
 
+static void be_slow(void) {
+    char path[PATH_MAX], text[16] = "";
+    int before = errno;
+    int fd = control(path, "delay_ms") ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        long ms = read(fd, text, sizeof text - 1) > 0 ? strtol(text, NULL, 10) : 0;
+        struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+        nanosleep(&time, NULL);
+        close(fd);
+    }
+    errno = before;
+}
+
 static int sync_with(const char *name, int fd) {
     int (*next)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     if (!is_log_file(fd)) return next(fd);
@@ -86,6 +100,7 @@ static int sync_with(const char *name, int fd) {
         errno = EIO;
         return -1;
     }
+    be_slow();
     int result = next(fd);
     if (result == 0) append("syncs", ".", 1);
     return result;

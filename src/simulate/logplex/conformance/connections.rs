@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::super::stream::Tls;
 use super::bodies::message;
 use super::line::Line;
 use super::request::Request;
@@ -22,9 +23,33 @@ pub(super) async fn checks(peer: &Peer) -> Vec<Row> {
     ]
 }
 
+/// Both versions of TLS, each with the suites that Heroku's senders have.
+pub(super) async fn versions(peer: &Peer) -> Vec<Row> {
+    if peer.tls.is_none() {
+        return Vec::new();
+    }
+    let mut rows = Vec::new();
+    for (check, version) in [
+        ("TLS 1.2 with AES-128", &rustls::version::TLS12),
+        ("TLS 1.3 with AES-128", &rustls::version::TLS13),
+    ] {
+        rows.push(row("tls", check, FRAMES, one_version(peer, version).await));
+    }
+    rows
+}
+
+async fn one_version(peer: &Peer, version: &'static rustls::SupportedProtocolVersion) -> Found {
+    let tls = Tls::new(&peer.host, &[version]).map_err(|error| error.to_string())?;
+    let mut line = Line::open_with(peer, Some(&tls)).await?;
+    line.ask(&frame(peer).bytes()).await?.taken()
+}
+
 fn frame(peer: &Peer) -> Request {
     Request::logplex(peer, 1, message(b"connected\n"))
 }
+
+/// What a sender that gets no connection loses.
+const FRAMES: &str = "everything beyond its buffer of 1024 messages";
 
 /// Logplex closes after 144 s to 159 s, and does not notice when the receiver closes before.
 pub(super) async fn idle(peer: &Peer, time: Duration) -> Row {

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
+use super::super::stream::{self, Stream, Tls};
 use super::{Found, PATIENCE, Peer};
 use crate::clock;
 
@@ -15,7 +15,7 @@ const MAX_ANSWER: usize = 1 << 20;
 /// An open connection.
 pub(super) struct Line<'a> {
     peer: &'a Peer,
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes read and not yet understood.
     buffer: Vec<u8>,
 }
@@ -60,17 +60,26 @@ impl Reply {
 impl<'a> Line<'a> {
     /// Connects within Logplex's 3 s.
     pub(super) async fn open(peer: &'a Peer) -> Result<Self, String> {
-        let stream = timeout(Duration::from_secs(3), TcpStream::connect(peer.target))
+        Self::open_with(peer, peer.tls.as_ref()).await
+    }
+
+    /// The same, with this TLS.
+    pub(super) async fn open_with(peer: &'a Peer, tls: Option<&Tls>) -> Result<Self, String> {
+        let stream = timeout(Duration::from_secs(3), stream::open(peer.target, tls))
             .await
             .map_err(|_| "no connection within 3 s".to_owned())?
             .map_err(|error| format!("no connection: {error}"))?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
         Ok(Self { peer, stream, buffer: Vec::new() })
     }
 
     /// Writes. A receiver that has answered and closed may not take everything.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        timeout(PATIENCE, self.stream.write_all(bytes))
+        let written = async {
+            self.stream.write_all(bytes).await?;
+            // TLS may still have some of it.
+            self.stream.flush().await
+        };
+        timeout(PATIENCE, written)
             .await
             .map_err(|_| "it takes no bytes for 5 s".to_owned())?
             .map_err(|error| format!("the connection breaks: {error}"))

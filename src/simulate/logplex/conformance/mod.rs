@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::LogplexConfig;
+use super::stream::Tls;
 use crate::types::Secret;
 use line::Reply;
 
@@ -78,14 +79,15 @@ const TRY: &str = "one of three tries, and the frame when that happens three tim
 /// How long Logplex waits for an answer (logplex.app.src, `http_send_timeout`).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs every check. Of `config` the target, host, path and credentials count. `idle` is how long
+/// Runs every check. Of `config` the target, host, TLS, path and credentials count. `idle` is how long
 /// a connection is left alone between two frames; a real Logplex keeps it for up to 159 s.
 ///
 /// # Errors
-/// When nobody listens.
+/// When nobody listens, or nobody who speaks TLS where it should be spoken.
 pub async fn conformance(config: &LogplexConfig, idle: Duration) -> Result<Vec<Row>, String> {
     let peer = Peer {
         target: config.target,
+        tls: super::tls(config, rustls::ALL_VERSIONS).map_err(|error| error.to_string())?,
         host: config.host.clone().unwrap_or_else(|| config.target.to_string()),
         path: config.path.clone(),
         user: config.user.clone(),
@@ -101,6 +103,7 @@ pub async fn conformance(config: &LogplexConfig, idle: Duration) -> Result<Vec<R
         rows.extend(senders::checks(&peer).await);
         rows.extend(connections::checks(&peer).await);
         rows.extend(answers::refusals(&peer).await);
+        rows.extend(connections::versions(&peer).await);
         rows
     });
     rows.push(idle);
@@ -112,6 +115,7 @@ pub async fn conformance(config: &LogplexConfig, idle: Duration) -> Result<Vec<R
 /// The receiver, and what it has answered so far.
 struct Peer {
     target: SocketAddr,
+    tls: Option<Tls>,
     host: String,
     path: String,
     user: String,

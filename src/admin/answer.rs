@@ -80,6 +80,7 @@ pub(super) fn resource(methods: MethodRouter<Shared>, allow: Allow) -> MethodRou
 pub(super) async fn not_found(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(100).collect();
     let fix = "the paths are /, /healthz, /readyz, /metrics, /v1/status, /v1/history, /v1/warnings, \
-               /v1/access, /v1/cursors, /v1/replays, /v1/segments, /v1/drains and /v1/log-level";
+               /v1/access, /v1/cursors, /v1/replays, /v1/dead-letters, /v1/segments, /v1/drains and \
+               /v1/log-level";
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"), fix)
 }

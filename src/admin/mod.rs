@@ -10,6 +10,7 @@ mod answer;
 mod config;
 mod cursors;
 mod history;
+mod letters;
 mod lists;
 mod page;
 mod place;
@@ -37,6 +38,7 @@ use access::Access;
 
 pub use config::{Config, Drain, Listen, ParseListenError};
 pub use history::{DestinationRows, History, HistoryRows, IngestRows, LogRows, SAMPLE_EVERY};
+pub use letters::{Letter, LetterPage, LetterRow, LettersStatus};
 pub use lists::{CursorStatus, DrainStatus, SegmentRow};
 pub use replays::ReplayStatus;
 pub use status::{

@@ -15,6 +15,7 @@ use super::access::{AccessStatus, MayChange};
 use super::answer::{Allow, Problem, not_found, resource};
 use super::cursors::{pause_cursor, remove_cursor, resume_cursor, seek_cursor};
 use super::history::HistoryRows;
+use super::letters;
 use super::lists::{CursorStatus, DrainStatus, SegmentRow};
 use super::page::page;
 use super::{Phase, Shared, Status, replays};
@@ -42,6 +43,13 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/replays/{id}", resource(delete(replays::cancel), REMOVABLE))
         .route("/v1/segments", resource(get(segments), Allow::READ))
         .route("/v1/drains", resource(get(drains), Allow::READ))
+        .route("/v1/dead-letters", resource(get(letters::list), Allow::READ))
+        .route("/v1/dead-letters/redrive", resource(post(letters::redrive), ACTION))
+        .route("/v1/dead-letters/purge", resource(post(letters::purge), ACTION))
+        .route(
+            "/v1/dead-letters/{destination}/{position}",
+            resource(get(letters::show), Allow::READ),
+        )
         .route("/v1/log-level", resource(get(log_level).put(set_log_level), CHANGEABLE))
         .route("/v1/access", resource(get(access), Allow::READ))
         .route("/v1/history", resource(get(history), Allow::READ))

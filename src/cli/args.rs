@@ -15,6 +15,7 @@ use crate::types::ByteSize;
 
 use super::drain::AddArgs;
 use super::import::ImportArgs;
+use super::letters::LetterCommand;
 use super::manual::ManArgs;
 use super::replay::ReplayCommand;
 use super::status::{LogLevelArgs, RemoveArgs, SeekArgs, ShowArgs};
@@ -86,6 +87,9 @@ pub(super) enum Command {
     /// Drains of Heroku apps.
     #[command(subcommand)]
     Drain(DrainCommand),
+    /// Messages that a destination's collectors refuse: look at them, send them again, remove them.
+    #[command(subcommand)]
+    DeadLetter(LetterCommand),
     /// Look at the log: what is in it, whether it is whole; take frames out of it.
     #[command(subcommand)]
     Wal(WalCommand),

@@ -8,6 +8,7 @@ mod documented;
 mod drain;
 mod human;
 mod import;
+mod letters;
 mod limits;
 mod manual;
 mod output;
@@ -81,6 +82,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Replay(command) => runtime(|_, _| replay::run(command)),
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
+        Command::DeadLetter(command) => runtime(|_, _| letters::run(command)),
         Command::Wal(command) => wal::run(command),
         Command::LogLevel(args) => runtime(|_, _| status::log_level(args)),
         Command::Completions { shell } => manual::completions(shell),

@@ -9,6 +9,12 @@ pub(super) fn line(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
+/// Bytes as they are.
+pub(super) fn bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(bytes).and_then(|()| out.flush()));
+}
+
 /// A line about what went wrong.
 pub(super) fn error(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "forebay: {text}"));

@@ -138,12 +138,15 @@ mod tests {
             // The channel is full, another is not: it is retired.
             (429, Some(27), "", Unreachable),
             (400, Some(28), "", Held),
+            // Health has been seen to say this of an invalid token.
+            (400, Some(400), "", Strange),
             (404, Some(404), "", Missing),
             (405, Some(404), "", Held),
             (200, None, "", Strange),
             (204, None, "", Strange),
             (301, None, "", Held),
             (302, None, "", Held),
+            (303, None, "", Held),
             (307, None, "", Held),
             (308, None, "", Held),
             (400, None, "", Strange),

@@ -14,7 +14,7 @@ mod time;
 #[cfg(test)]
 pub(crate) use corpus::corpus;
 pub use id::{AckId, BatchId, ChannelId, DestinationName, NameError, SegmentId};
-pub use offset::{Offset, OffsetRange, Position, PositionRange, Tail};
+pub use offset::{Offset, OffsetRange, ParsePositionError, Position, PositionRange, Tail};
 pub use secret::Secret;
 pub use size::{ByteSize, SizeError};
 pub use time::UnixMicros;

@@ -11,6 +11,7 @@
 //! `trimmed ≤ checkpoint ≤ sent ≤ read ≤ durable end` (invariant I4).
 
 use std::fmt;
+use std::str::FromStr;
 
 /// The number of a frame in the log, dense from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +117,27 @@ impl fmt::Display for Position {
     }
 }
 
+/// A text that is no [`Position`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a position is written as offset:index, such as 12:3")]
+pub struct ParsePositionError;
+
+impl FromStr for Position {
+    type Err = ParsePositionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePositionError> {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let (offset, index) = text.split_once(':').ok_or(ParsePositionError)?;
+        // A sign would be read, too, and the same place have two names.
+        if !digits(offset) || !digits(index) {
+            return Err(ParsePositionError);
+        }
+        let offset = offset.parse().map_err(|_| ParsePositionError)?;
+        let index = index.parse().map_err(|_| ParsePositionError)?;
+        Ok(Self::new(Offset::new(offset), index))
+    }
+}
+
 /// A half-open range of messages. A batch is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PositionRange {
@@ -170,6 +192,15 @@ mod tests {
                 Position::at(Offset::new(2)),
             ]
         );
+    }
+
+    #[test]
+    fn positions_are_read_as_they_are_written() {
+        let at = Position::new(Offset::new(u64::MAX), u32::MAX);
+        assert_eq!(at.to_string().parse(), Ok(at));
+        for wrong in ["", "1", ":", "1:", ":1", "+1:1", "1:-1", "1:4294967296", "1:1:1", " 1:1"] {
+            assert_eq!(wrong.parse::<Position>(), Err(ParsePositionError), "{wrong}");
+        }
     }
 
     #[test]

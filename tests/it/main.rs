@@ -21,8 +21,12 @@ mod support;
 
 /// `/healthz`, `/readyz`, `/metrics`, `/v1/status`; and that secrets are nowhere.
 mod admin;
+/// Every fault of the simulated collector at once, poison, and SIGKILL.
+mod chaos;
 /// Exit codes, `check`, `demo`, `simulate`.
 mod commands;
+/// `docs/comparison.md` names tests that exist; and defects of others, provoked.
+mod comparison;
 /// `forebay simulate logplex --conformance`, against forebay.
 mod conformance;
 /// `forebay cursor pause`, `resume` and `seek`.
@@ -55,6 +59,10 @@ mod hostile;
 mod idle;
 /// `forebay import vector`, and the relay that comes of it.
 mod import;
+/// A destination beside one that hangs and one that refuses.
+mod isolation;
+/// `dead-letter list|show|redrive|purge`.
+mod letter_tools;
 /// Full disks, held requests, memory.
 mod limits;
 /// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.

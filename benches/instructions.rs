@@ -16,6 +16,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay::clock;
 use forebay::hec::{Encoder, FrameFacts, Mapping, MappingConfig, Outcome};
 use forebay::logplex::{Profile, count, parse, pieces};
 use forebay::types::{ByteSize, Offset, UnixMicros};
@@ -134,7 +135,8 @@ fn new_frame(id: u64, body: &Bytes) -> NewFrame {
         dedupe_scope: "d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned(),
         messages_claimed: Some(MESSAGES),
         messages: MESSAGES,
-        received: UnixMicros::new(1_767_323_045_000_000),
+        // Now, or the log would roll for its age.
+        received: clock::unix_micros(),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         query: String::new(),
         profile: Profile::Logplex,

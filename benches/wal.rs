@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use forebay::clock;
 use forebay::logplex::Profile;
-use forebay::types::{ByteSize, Offset, UnixMicros};
+use forebay::types::{ByteSize, Offset};
 use forebay::wal::{self, Config, NewFrame, Wal};
 use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
@@ -63,7 +64,8 @@ fn frame(id: u64, body: &Bytes) -> NewFrame {
         dedupe_scope: "d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned(),
         messages_claimed: Some(50),
         messages: 50,
-        received: UnixMicros::new(1_767_323_045_000_000),
+        // Now, or the log would roll for its age.
+        received: clock::unix_micros(),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         query: String::new(),
         profile: Profile::Logplex,

@@ -9,9 +9,10 @@
 forebay_packages=(libclang-dev ccache ca-certificates)
 # In CI also:
 # - prometheus: its promtool runs the tests of the alert rules (ops/check).
+# - valgrind: counts instructions (benches/instructions.rs).
 # - chromium, chromium-driver: the tests of the status page look at it; with a font to read.
 [[ ${FOREBAY_CI:-} != 1 ]] ||
-  forebay_packages+=(prometheus chromium chromium-driver fonts-dejavu-core)
+  forebay_packages+=(prometheus valgrind chromium chromium-driver fonts-dejavu-core)
 forebay_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 
 say() { printf '==> %s\n' "$*" >&2; }

@@ -230,14 +230,28 @@ fn give_up(
     store.write_synced(batch).map_err(|error| db_error(store.path(), error))
 }
 
+/// Makes the directory and those above it that are missing, and their names durable: without that,
+/// a power cut could take the whole log with the name of its directory.
 fn make_directory(dir: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::DirBuilderExt;
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.exists())
+        .collect();
     // Customers' logs are nobody else's business.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+        .map_err(|source| preflight::io_error(dir, source))?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        let above = above.unwrap_or_else(|| Path::new("."));
+        std::fs::File::open(above)
+            .and_then(|above| above.sync_all())
+            .map_err(|source| preflight::io_error(above, source))?;
+    }
+    Ok(())
 }
 
 /// Refuses a database that forebay did not make, before opening it for writing changes it.

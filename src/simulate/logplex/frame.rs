@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use super::config::Mix;
 use super::file::Origin;
+use super::texts::{self, Lines};
 use crate::simulate::hash::{scatter, text_hash};
 use crate::types::UnixMicros;
 
@@ -27,22 +28,11 @@ struct Shape {
     before: &'static [u8],
     /// From the timestamp to the text.
     after: &'static [u8],
-    /// Text to fill up with, longer than a message by [`VARIETY`].
-    filler: Vec<u8>,
+    /// Text to fill up with.
+    lines: &'static Lines,
 }
 
-/// Where in the filler a message may begin to copy: neighbours differ, as in real logs.
-const VARIETY: usize = 4096;
 const PATTERN: usize = 100;
-
-const WORDS: &str = "INFO GET /api/orders completed in 12ms status=200 user=18231 cache hit \
-    WARN retrying upstream payment after 250ms attempt=2 DEBUG query SELECT id FROM orders WHERE \
-    account=9921 rows=17 INFO job enqueued queue=mailers id=5f2c81 latency=3.4ms ERROR timeout \
-    waiting for connection pool size=16 checked_out=16 INFO rendered template checkout/show ";
-const ROUTER: &str = "at=info method=GET path=\"/api/orders/1234?page=2\" host=shop.example.com \
-    request_id=8601b555-6a83-4c12-8269-97c8e32cdb22 fwd=\"203.0.113.9\" dyno=web.1 connect=0ms \
-    service=12ms status=200 bytes=1834 protocol=http1.1 tls=true tls_version=tls1.3 ";
-const STATE: &str = "State changed from starting to up ";
 
 /// Makes the frames of one connection.
 #[derive(Debug)]
@@ -68,21 +58,17 @@ impl Generator {
         message_bytes: usize,
         mix: Mix,
     ) -> Self {
-        let shape = |before, after, text: &str| Shape {
-            before,
-            after,
-            filler: text.bytes().cycle().take(VARIETY + message_bytes).collect(),
-        };
+        let shape = |before, after, lines| Shape { before, after, lines };
         Self {
             run,
             connection,
             messages: messages.get(),
             message_bytes,
             shapes: [
-                shape(b"<190>1 ", b" host app web.1 - ", WORDS),
-                shape(b"<190>1 ", b" host app worker.1 - ", WORDS),
-                shape(b"<158>1 ", b" host heroku router - ", ROUTER),
-                shape(b"<45>1 ", b" host heroku web.1 - ", STATE),
+                shape(b"<190>1 ", b" host app web.1 - ", &*texts::APP),
+                shape(b"<190>1 ", b" host app worker.1 - ", &texts::APP),
+                shape(b"<158>1 ", b" host heroku router - ", &texts::ROUTER),
+                shape(b"<45>1 ", b" host heroku web.1 - ", &texts::STATE),
             ],
             pattern: pattern(mix),
             count: 0,
@@ -125,11 +111,6 @@ impl Generator {
         let digits = digits.format(number).as_bytes();
         let unique = prefix.len() + digits.len() + 1;
         let fill = self.message_bytes.saturating_sub(unique);
-        // A multiple of no word: the filler is entered at a different place each time. The fixed
-        // texts are entered at their start.
-        let from = if *kind < 2 { self.count.wrapping_mul(61) % VARIETY } else { 0 };
-        let filler = shape.filler.get(from..from + fill)?;
-
         let header = shape.before.len() + stamp.len() + shape.after.len();
         let length = header + unique + fill + 1;
         body.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
@@ -141,7 +122,7 @@ impl Generator {
         body.extend_from_slice(prefix);
         body.extend_from_slice(digits);
         body.push(b' ');
-        body.extend_from_slice(filler);
+        shape.lines.append(self.count, fill, body);
         let hash = text_hash(body.get(start..)?);
         body.push(b'\n');
         Some(hash)

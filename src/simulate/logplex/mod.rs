@@ -23,6 +23,7 @@ mod file;
 mod frame;
 mod pace;
 mod report;
+mod texts;
 mod wire;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use forebay::simulate::hec::{Fault, FaultKind};
+use forebay::simulate::hec::{Fault, FaultKind, HecConfig, Poison, PoisonCode};
 use serde_json::Value;
 
 use crate::support::{Browser, Destination, Frame, Hec, Lab, SOON, eventually, private};
@@ -269,4 +269,89 @@ async fn the_page_can_be_read_by_everybody_everywhere() {
     assert_eq!(browser.complaints().await, [""; 0]);
     browser.close().await;
     sending.stop().await;
+}
+
+/// Pausing and resuming with the token, asked for when it is needed.
+#[tokio::test]
+async fn an_operator_pauses_and_resumes_from_the_page() {
+    let hec = Hec::usual();
+    let mut lab = lab_with_a_token(&hec);
+    let Some(browser) = Browser::start(lab.path()).await else { return };
+    lab.start().await;
+    open(&browser, &lab).await;
+    let button = card("splunk", "button");
+    browser.says(&button, "Pause").await;
+    browser.click(&button).await;
+    browser.types("#token", ADMIN_TOKEN).await;
+    browser.click("#token-form [type=submit]").await;
+    browser.says("#said", "splunk is paused; nothing is lost.").await;
+    browser.says(&button, "Resume").await;
+    browser.says("#problem-list", "splunk is paused by an operator").await;
+    assert_eq!(lab.post(&Frame::new("01", &["one"])).await, 200);
+    browser.says(&card("splunk", "[data-books]"), "1 accepted = 0 acknowledged").await;
+    // The token is known now.
+    browser.click(&button).await;
+    browser.says("#said", "splunk delivers again.").await;
+    browser.says(&card("splunk", "[data-books]"), "1 accepted = 1 acknowledged").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
+}
+
+/// A replay from the page: asked for in a dialog, refused with the reason, seen to its end.
+#[tokio::test]
+async fn an_operator_replays_from_the_page() {
+    let hec = Hec::usual();
+    let mut lab = lab_with_a_token(&hec);
+    let Some(browser) = Browser::start(lab.path()).await else { return };
+    lab.start().await;
+    for id in ["01", "02"] {
+        assert_eq!(lab.post(&Frame::new(id, &["one", "two"])).await, 200);
+    }
+    lab.drained(SOON).await;
+    let before = hec.ledger.totals().indexed;
+    open(&browser, &lab).await;
+    browser.says("#replay-list", "None.").await;
+    browser.click("#replay").await;
+    browser.click("#replay-form [type=submit]").await;
+    browser.says("#replay-error", "Enter where it begins.").await;
+    browser.looks(400, 900, true).await;
+    picture(&browser, "replay-dialog").await;
+    browser.click("[name=by][value=offset]").await;
+    browser.types("#replay-from", "1").await;
+    browser.types("#replay-to", "2").await;
+    browser.click("#replay-form [type=submit]").await;
+    browser.types("#token", ADMIN_TOKEN).await;
+    browser.click("#token-form [type=submit]").await;
+    browser.says("#said", "The replay to splunk has begun.").await;
+    browser.says("#replay-list", "finished").await;
+    browser.says("#replay-list", "100 %, 2 of 2 messages acknowledged").await;
+    assert_eq!(hec.ledger.totals().indexed, before + 2);
+    browser.run("document.querySelector('#replays').scrollIntoView()").await;
+    picture(&browser, "replays").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+
+    // What is not there is refused, in the relay's words.
+    browser.click("#replay").await;
+    browser.click("[name=by][value=offset]").await;
+    browser.types("#replay-from", "7").await;
+    browser.click("#replay-form [type=submit]").await;
+    browser.says("#said", "Not done: ").await;
+    browser.close().await;
+}
+
+/// What a collector refuses for good is shown, with its words and the beginning of the message.
+#[tokio::test]
+async fn dead_letters_are_shown() {
+    let poison = Poison { marker: "POISON".to_owned(), code: PoisonCode::InvalidData };
+    let hec = Hec::with(HecConfig { poison: vec![poison], ..HecConfig::default() });
+    let mut lab = Lab::with(&hec, "");
+    let Some(browser) = Browser::start(lab.path()).await else { return };
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("01", &["good", "<b>POISON</b>", "good"])).await, 200);
+    open(&browser, &lab).await;
+    browser.says("#letter-list", "<b>POISON</b>").await;
+    browser.says("#letter-list", "code 6").await;
+    browser.says(&card("splunk", "[data-fact='Dead letters']"), "1").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
 }

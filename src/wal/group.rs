@@ -30,10 +30,10 @@ use super::dedupe::Dedupe;
 use super::error::{AppendError, CommitError, OpenError};
 use super::failpoint::{failpoint, fails};
 use super::gaps::{self, Floor, Gap, GapCause};
-use super::handle::{Shared, Space};
 use super::keys::{self, Digest};
 use super::letters;
 use super::replays;
+use super::shared::{Shared, Space};
 use super::store::Sync;
 
 /// The most bytes of frames in one group.

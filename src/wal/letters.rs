@@ -17,9 +17,10 @@ use crate::types::{ByteSize, DestinationName, Position, UnixMicros};
 use super::append::{PendingLetters, Request};
 use super::error::{CommitError, OpenError};
 use super::group::commit_gone;
-use super::handle::{Shared, Wal};
+use super::handle::Wal;
 use super::keys;
 use super::recover::{damaged, db_error, inconsistent, scan};
+use super::shared::Shared;
 use super::store::Store;
 
 /// A dead letter was not written, or not removed.

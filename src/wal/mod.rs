@@ -66,6 +66,7 @@ mod recover;
 mod replays;
 mod retention;
 mod rocks_log;
+mod shared;
 mod store;
 #[cfg(test)]
 mod tests;

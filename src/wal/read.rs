@@ -7,7 +7,7 @@ use crate::record::{Record, decode_record};
 use crate::types::{Offset, OffsetRange, Tail, UnixMicros};
 
 use super::error::ReadError;
-use super::handle::Shared;
+use super::shared::Shared;
 use super::{keys, options};
 
 /// One frame of the log.

@@ -30,9 +30,10 @@ use super::dedupe::{Dedupe, hour};
 use super::error::OpenError;
 use super::gaps::{self, Floor, Gap, GapCause, Gaps};
 use super::group::Appender;
-use super::handle::{Closer, Found, Shared, Wal};
+use super::handle::{Closer, Wal};
 use super::options::Opening;
 use super::preflight::{self, OPEN_LIMIT, TornTail};
+use super::shared::{Found, Shared};
 use super::store::{GetError, Store};
 use super::{checkpoint, keys, letters, replays, witness};
 

@@ -18,9 +18,10 @@ use super::append::{PendingReplay, Request};
 use super::error::{CommitError, OpenError, ReplayError};
 use super::gaps::Floor;
 use super::group::commit_gone;
-use super::handle::{Shared, Wal};
+use super::handle::Wal;
 use super::keys;
 use super::recover::{damaged, scan};
+use super::shared::Shared;
 use super::store::Store;
 
 /// The most replays that are open at a time.

@@ -15,7 +15,8 @@ use super::error::{CommitError, OpenError};
 use super::failpoint::failpoint;
 use super::gaps::Floor;
 use super::group::commit_gone;
-use super::handle::{Space, Wal};
+use super::handle::Wal;
+use super::shared::Space;
 use super::{keys, witness};
 
 /// Why a sweep did not happen.
@@ -159,7 +160,7 @@ impl Wal {
     }
 }
 
-impl super::handle::Shared {
+impl super::shared::Shared {
     /// Writes the witness, unless it says so already.
     pub(super) fn witness(&self, tail: crate::types::Tail) {
         if self.config.storage == Storage::Memory {

@@ -5,7 +5,7 @@ use std::task::Poll;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::wal::handle::Space;
+use crate::wal::shared::Space;
 
 /// Keeps the appender inside of its current group until it is opened: the group's frame has a
 /// permit that takes its time to go.

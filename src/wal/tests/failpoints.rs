@@ -192,6 +192,40 @@ mod with_the_feature {
         comes_back(scene.dir.path(), Some(false));
     }
 
+    /// The same when the segments are in a file of their own, which a step too early would delete.
+    #[test]
+    fn a_drop_whose_commit_fails_deletes_no_file() {
+        let scene = scene(|_| {});
+        close(scene.wal);
+        // What a start finds in the log, it writes into a file.
+        let wal = open(&scene.dir);
+        let store = &wal.shared.store;
+        let started = crate::clock::instant();
+        let at_level_0 = || {
+            let family = store.family(crate::wal::keys::RECORDS);
+            store.db().property_int_value_cf(family, "rocksdb.num-files-at-level0").unwrap()
+        };
+        // There it could not be deleted.
+        while at_level_0() != Some(0) && started.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        assert_eq!(at_level_0(), Some(0));
+        run(async {
+            for number in 0..BEFORE {
+                put(&wal, Some(&format!("B{number}")), 1, &[b'x'; 1500]).await;
+            }
+            commit(&wal, "splunk", 14).await;
+        });
+        fail::cfg("wal::write::before", "return").unwrap();
+        let failed = wal.sweep();
+        assert!(matches!(failed, Err(SweepError::Commit(CommitError::Poisoned))), "{failed:?}");
+        fail::remove("wal::write::before");
+        close(wal);
+        let wal = open(&scene.dir);
+        assert_eq!((wal.first().get(), read(&wal, 0, 99).unwrap().len() as u64), (0, 2 * BEFORE));
+        close(wal);
+    }
+
     #[test]
     fn a_kill_while_the_oldest_segment_goes_keeps_the_books() {
         for place in ["wal::lift::committed", "wal::trim::before", "wal::trim::committed"] {

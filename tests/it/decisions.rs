@@ -145,7 +145,7 @@ async fn refused_connections_cost_no_try() {
     shim.hold();
     let sending = lab.send(one);
     eventually(SOON, "connections are refused", async || {
-        sending.progress.snapshot().connect_failures >= 20
+        sending.progress.snapshot().connect_failures >= 5
     })
     .await;
     assert_eq!(lab.status().await["ingest"]["state"], "closed");

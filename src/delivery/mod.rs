@@ -39,6 +39,7 @@
 mod chance;
 mod channel;
 mod config;
+mod dispatch;
 mod endpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

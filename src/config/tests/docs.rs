@@ -156,7 +156,7 @@ fn the_examples_in_the_sample_are_right() {
 #[test]
 fn every_key_is_in_both_files() {
     let (markdown, sample) = (markdown(), sample());
-    for key in KEYS {
+    for key in KEYS.iter() {
         let name = if key.is_open() { "team" } else { key.name() };
         assert!(markdown.contains(&format!("**`{}`**", key.name())), "{}", key.path);
         let line = match key.status {

@@ -35,7 +35,7 @@ fn full_name(key: &Key) -> String {
 fn no_key_is_named_twice_and_each_has_its_table_and_a_sentence() {
     let paths: BTreeSet<_> = KEYS.iter().map(|key| key.path).collect();
     assert_eq!(paths.len(), KEYS.len());
-    for key in KEYS {
+    for key in KEYS.iter() {
         assert!(SECTIONS.iter().any(|section| section.path == key.section()), "{}", key.path);
         assert!(key.doc.ends_with('.') && !key.doc.contains("  "), "{}", key.path);
     }
@@ -96,7 +96,7 @@ fn every_later_table_is_refused() {
 
 #[test]
 fn every_later_value_is_refused_and_every_present_one_taken() {
-    for key in KEYS {
+    for key in KEYS.iter() {
         for later in key.kind.later() {
             let value = if later.value.ends_with(':') {
                 format!("{}x", later.value)
@@ -125,7 +125,7 @@ fn every_later_value_is_refused_and_every_present_one_taken() {
 /// The limits themselves are allowed, and the defaults are within them.
 #[test]
 fn limits_are_inclusive_and_defaults_are_right() {
-    for key in KEYS {
+    for key in KEYS.iter() {
         let mut values = Vec::new();
         if let Kind::Size { min, max } = key.kind {
             values.extend([min.to_string(), max.to_string()]);

@@ -8,19 +8,19 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to say")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for a terminal")]
 
+mod parts;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
 use bytes::Bytes;
-use forebay::clock;
 use forebay::hec::{Encoder, FrameFacts, Mapping, MappingConfig, Outcome};
 use forebay::logplex::{Profile, count, parse, pieces};
 use forebay::types::{ByteSize, Offset, UnixMicros};
-use forebay::wal::{self, Config, NewFrame, Wal};
+use forebay::wal::Wal;
+use parts::{config, new_frame};
 
 const MESSAGES: u32 = 100;
 /// Bytes of one message.
@@ -95,14 +95,14 @@ fn encode(body: &[u8], frames: u64) {
 fn append(frames: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let (wal, _) = Wal::open(config(dir.path())).unwrap();
+    let (wal, _) = Wal::open(config(dir.path(), ByteSize::mib(1024), ByteSize::mib(16))).unwrap();
     let bodies: Vec<Bytes> = (0..50).map(frame).collect();
     runtime.block_on(async {
         let mut id = 0;
         while id < frames {
             let some = bodies.iter().map(|body| {
                 id += 1;
-                wal.append(Wal::prepare(new_frame(id, body)), ())
+                wal.append(Wal::prepare(new_frame(id, MESSAGES, body)), ())
             });
             for stored in some.collect::<Vec<_>>() {
                 assert!(!stored.await.unwrap().duplicate);
@@ -110,38 +110,6 @@ fn append(frames: u64) {
         }
     });
     wal.close();
-}
-
-fn config(dir: &Path) -> Config {
-    Config {
-        dir: dir.join("wal"),
-        segment_size: ByteSize::mib(1024),
-        max_size: ByteSize::mib(1 << 20),
-        min_free: ByteSize::mib(16),
-        retention: Duration::ZERO,
-        dedupe_window: Duration::from_hours(24),
-        dedupe_memory: ByteSize::mib(64),
-        when_full: wal::WhenFull::default(),
-        durability: wal::Durability::default(),
-        storage: wal::Storage::default(),
-        on_damage: wal::OnDamage::default(),
-    }
-}
-
-fn new_frame(id: u64, body: &Bytes) -> NewFrame {
-    NewFrame {
-        drain_token: Some("d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned()),
-        frame_id: Some(format!("{id:032X}")),
-        dedupe_scope: "d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned(),
-        messages_claimed: Some(MESSAGES),
-        messages: MESSAGES,
-        // Now, or the log would roll for its age.
-        received: clock::unix_micros(),
-        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        query: String::new(),
-        profile: Profile::Logplex,
-        body: body.clone(),
-    }
 }
 
 /// Instructions of one run of this program under callgrind.

@@ -3,40 +3,24 @@
 //! a bare committer: the least that one thread on RocksDB has to do for the same promise.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to say")]
 
+mod parts;
+
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forebay::clock;
-use forebay::logplex::Profile;
 use forebay::types::{ByteSize, Offset};
-use forebay::wal::{self, Config, NewFrame, Wal};
+use forebay::wal::Wal;
+use parts::{config, new_frame};
 use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// Bytes of a frame: the mean of the record sizes that `docs/benchmarks.md` compares with.
 const FRAME: usize = 13_000;
-
-fn config(dir: &Path) -> Config {
-    Config {
-        dir: dir.join("wal"),
-        segment_size: ByteSize::mib(128),
-        max_size: ByteSize::mib(1 << 20),
-        min_free: ByteSize::mib(256),
-        retention: Duration::ZERO,
-        dedupe_window: Duration::from_hours(24),
-        dedupe_memory: ByteSize::mib(64),
-        when_full: wal::WhenFull::default(),
-        durability: wal::Durability::default(),
-        storage: wal::Storage::default(),
-        on_damage: wal::OnDamage::default(),
-    }
-}
 
 /// Log text that compresses as log text does.
 fn body(seed: u64) -> Bytes {
@@ -57,22 +41,6 @@ fn body(seed: u64) -> Bytes {
     Bytes::from(body)
 }
 
-fn frame(id: u64, body: &Bytes) -> NewFrame {
-    NewFrame {
-        drain_token: Some("d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned()),
-        frame_id: Some(format!("{id:032X}")),
-        dedupe_scope: "d.fc6b856b-3332-4546-93de-7d0ee272c3bd".to_owned(),
-        messages_claimed: Some(50),
-        messages: 50,
-        // Now, or the log would roll for its age.
-        received: clock::unix_micros(),
-        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        query: String::new(),
-        profile: Profile::Logplex,
-        body: body.clone(),
-    }
-}
-
 async fn producers(wal: &Wal, producers: u64, frames: u64, first: u64, body: &Bytes) {
     let mut tasks = JoinSet::new();
     for producer in 0..producers {
@@ -80,7 +48,7 @@ async fn producers(wal: &Wal, producers: u64, frames: u64, first: u64, body: &By
         tasks.spawn(async move {
             let mut id = producer;
             while id < frames {
-                let prepared = Wal::prepare(frame(first + id, &body));
+                let prepared = Wal::prepare(new_frame(first + id, 50, &body));
                 assert!(!wal.append(prepared, ()).await.unwrap().duplicate);
                 id += producers;
             }
@@ -177,7 +145,8 @@ fn append(c: &mut Criterion) {
     });
     for count in [1, 8, 64] {
         let dir = tempfile::tempdir().unwrap();
-        let (wal, _) = Wal::open(config(dir.path())).unwrap();
+        let (wal, _) =
+            Wal::open(config(dir.path(), ByteSize::mib(128), ByteSize::mib(256))).unwrap();
         let (body, mut next) = (body(count), 0);
         group.bench_function(format!("append/{count} producers"), |b| {
             b.iter_custom(|frames| {
@@ -205,7 +174,7 @@ fn append(c: &mut Criterion) {
 fn scan(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let (wal, _) = Wal::open(config(dir.path())).unwrap();
+    let (wal, _) = Wal::open(config(dir.path(), ByteSize::mib(128), ByteSize::mib(256))).unwrap();
     let frames = 4_000;
     runtime.block_on(producers(&wal, 16, frames, 0, &body(7)));
     let mut group = c.benchmark_group("wal");

@@ -12,6 +12,7 @@ pub mod docs;
 mod duration;
 mod error;
 mod expand;
+mod file;
 mod fixed;
 mod key;
 mod peek;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use file::read_text;
 pub use fixed::Fixed;
 pub use peek::Peek;
 

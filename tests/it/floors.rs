@@ -19,6 +19,7 @@ const FLOORS: &[Floor] = &[
     ("hec", 3),
     ("delivery", 4),
     ("telemetry", 5),
+    ("tls", 5),
     ("wal", 6),
     ("ingest", 7),
     ("sink", 7),

@@ -13,11 +13,10 @@ mod sink;
 mod source;
 mod text;
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::app::Exit;
+use crate::config::read_text;
 
 use super::output;
 use document::{Format, Node, Value};
@@ -48,7 +47,7 @@ pub(super) fn vector(args: &ImportArgs) -> Exit {
         ));
         return Exit::Usage;
     };
-    let text = match read(&args.file) {
+    let text = match read_text(&args.file, LARGEST) {
         Ok(text) => text,
         Err(problem) => {
             output::error(&format!("{shown}: {problem}"));
@@ -77,17 +76,6 @@ pub(super) fn vector(args: &ImportArgs) -> Exit {
             Exit::Configuration
         }
     }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-        return Err(format!("is no configuration: more than {LARGEST} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "is no configuration: not UTF-8 text".to_owned())
 }
 
 /// Our configuration, and what is left to do; or why there is nothing to import.

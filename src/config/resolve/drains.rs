@@ -1,9 +1,6 @@
 //! `[[drain]]`, in the file itself and in `drains_file`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -11,7 +8,7 @@ use toml::de::DeTable;
 use crate::config::raw::RawSection;
 use crate::config::read::{Placed, Reader};
 use crate::config::report::{Report, Reported, Scope, shown};
-use crate::config::{syntax_mistakes, table};
+use crate::config::{read_text, syntax_mistakes, table};
 use crate::hec::mapping::DrainInfo;
 use crate::ingest;
 
@@ -107,7 +104,7 @@ fn file(
     report: &mut Report<'_>,
 ) -> Result<(), Reported> {
     let key = table::DRAINS_FILE.path;
-    let text = read(&path.value).map_err(|problem| {
+    let text = read_text(&path.value, LARGEST).map_err(|problem| {
         let problem = format!("{} {problem}", path.value.display());
         let fix = "name a TOML file of [[drain]] that the user forebay runs as may read";
         report.mistake(Scope::Key, key, path.at, problem, fix)
@@ -135,15 +132,4 @@ fn file(
         last = Err(report.mistake(Scope::Key, key, path.at, problem, error.fix.clone()));
     }
     last
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-        return Err(format!("holds more than {LARGEST} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "does not hold UTF-8 text".to_owned())
 }

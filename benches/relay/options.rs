@@ -14,6 +14,9 @@ pub(super) struct Options {
     /// A few cases, for a first impression in less than three minutes.
     #[arg(long)]
     pub(super) quick: bool,
+    /// Instead of the usual cases: series that show how cost grows with one thing at a time.
+    #[arg(long, conflicts_with = "quick")]
+    pub(super) scale: bool,
     /// How often each case is measured; without, 1 with --quick and 5 otherwise.
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
@@ -72,6 +75,9 @@ pub(super) enum Role {
 #[derive(Debug, clap::Args)]
 pub(super) struct HecRole {
     pub(super) listen: SocketAddr,
+    /// When events are acknowledged, in milliseconds.
+    #[arg(long, default_value = "0")]
+    pub(super) ack_after: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +89,8 @@ pub(super) struct LogplexRole {
     pub(super) connections: u32,
     #[arg(long)]
     pub(super) messages: u32,
+    #[arg(long)]
+    pub(super) drains: u32,
     /// Without, until its standard input ends.
     #[arg(long)]
     pub(super) seconds: Option<f64>,

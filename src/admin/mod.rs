@@ -2,24 +2,26 @@
 //! `/v1/…` in JSON.
 //!
 //! On loopback, or on a unix socket that only its owner can open. Everybody who can connect may
-//! look; who may change something is in `access`. It answers until the very end of a stop, so
-//! that the stop can be watched.
+//! look; who may change something, or see what is in a message, is in `access`. Over TCP it answers to
+//! names of this machine only (`host`). It answers until the very end of a stop, so that the stop can
+//! be watched.
 
 mod access;
 mod answer;
 mod config;
 mod cursors;
 mod history;
+mod host;
 mod letters;
 mod lists;
 mod page;
 mod place;
 mod replays;
 mod routes;
+mod server;
 mod status;
 mod unix;
 
-use std::future::IntoFuture as _;
 use std::io;
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ use crate::types::UnixMicros;
 use crate::wal::Wal;
 
 use access::Access;
+use server::{LIMITS, Turns};
 
 pub use config::{Config, Drain, Listen, ParseListenError};
 pub use history::{DestinationRows, History, HistoryRows, IngestRows, LogRows, SAMPLE_EVERY};
@@ -102,6 +105,10 @@ struct Shared {
     view: View,
     access: Access,
     drains: KnownDrains,
+    /// Turns of those who show letters and cursors.
+    readers: Turns,
+    /// Turns of those who show the state: it has to be seen when the others wait for a disk.
+    status: Turns,
 }
 
 /// The drains that are known by name. Cheap to clone.
@@ -151,7 +158,7 @@ impl Admin {
                 (Listener::Unix(listener, file), config.listen.clone(), Access::Everybody)
             }
         };
-        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()) };
+        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()), readers: Turns::default(), status: Turns::default() };
         Ok(Self { listener, listen, shared })
     }
 
@@ -173,21 +180,15 @@ impl Admin {
     /// When the listener fails.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let routes = routes::router(self.shared);
-        // Connections that are open are closed with the process.
-        let stopped = stop.cancelled_owned();
         match self.listener {
             Listener::Tcp(listener) => {
-                tokio::select! {
-                    result = axum::serve(listener, routes).into_future() => result,
-                    () = stopped => Ok(()),
-                }
+                let routes = routes.layer(axum::middleware::from_fn(host::loopback_only));
+                server::serve(listener, routes, LIMITS, stop).await;
             }
             Listener::Unix(listener, _file) => {
-                tokio::select! {
-                    result = axum::serve(listener, routes).into_future() => result,
-                    () = stopped => Ok(()),
-                }
+                server::serve(listener, routes, LIMITS, stop).await;
             }
         }
+        Ok(())
     }
 }

@@ -261,7 +261,7 @@ impl Books {
 }
 
 impl Status {
-    /// The state at this moment.
+    /// The state at this moment. Blocking: it reads the checkpoints.
     #[must_use]
     pub fn of(view: &View) -> Self {
         let wal = view.wal.status();

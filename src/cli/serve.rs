@@ -144,10 +144,13 @@ async fn dump_state(view: &View, mut signals: Option<Signal>) {
             Some(signals) => drop(signals.recv().await),
             None => std::future::pending().await,
         }
-        let status = Status::of(view);
-        match serde_json::to_string(&status) {
-            Ok(state) => tracing::info!(state, "SIGUSR1: the state"),
-            Err(error) => tracing::error!(%error, "SIGUSR1: the state cannot be written"),
+        let view = view.clone();
+        // It reads checkpoints from the store, which may wait for the disk.
+        let text = tokio::task::spawn_blocking(move || serde_json::to_string(&Status::of(&view)));
+        match text.await {
+            Ok(Ok(state)) => tracing::info!(state, "SIGUSR1: the state"),
+            Ok(Err(error)) => tracing::error!(%error, "SIGUSR1: the state cannot be written"),
+            Err(error) => tracing::error!(%error, "bug: the state cannot be made"),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn active(
     gaps: &Gaps,
     allowed: OnDamage,
 ) -> Result<Vec<Lost>, OpenError> {
-    let last = last_key(store, segment.first)?;
+    let last = last_key(store, segment.first, allowed.skip_damaged)?;
     let mut counting = Counting {
         store,
         segment,
@@ -49,11 +49,12 @@ pub(super) fn active(
     Ok(counting.lost)
 }
 
-/// Reads a sealed segment, and returns what is damaged or missing in it.
+/// Reads a sealed segment, and returns what is missing in it, or damaged where that may go.
 pub(super) fn sealed(
     store: &Store,
     segment: &Segment,
     gaps: &Gaps,
+    allowed: OnDamage,
 ) -> Result<Vec<Lost>, OpenError> {
     let mut again =
         Segment::new(segment.id, segment.first, segment.messages_before, segment.first_received);
@@ -61,7 +62,7 @@ pub(super) fn sealed(
         store,
         segment: &mut again,
         gaps,
-        damage_may_go: true,
+        damage_may_go: allowed.skip_damaged,
         holes_may_be: true,
         lost: Vec::new(),
     };
@@ -73,11 +74,19 @@ pub(super) fn sealed(
 }
 
 /// Behind the last frame there is a key for.
-fn last_key(store: &Store, first: Offset) -> Result<Offset, OpenError> {
+fn last_key(store: &Store, first: Offset, damage_may_go: bool) -> Result<Offset, OpenError> {
+    let failed = |error| db_error(store.path(), error);
     let mut rows = store.db().raw_iterator_cf(store.family(keys::RECORDS));
     rows.seek_to_last();
-    let last = rows.key().and_then(keys::offset_of);
-    rows.status().map_err(|error| db_error(store.path(), error))?;
+    let mut last = rows.key().and_then(keys::offset_of);
+    match rows.status() {
+        Ok(()) => {}
+        Err(_) if damage_may_go => {
+            let key = store.last_record_by_files().map_err(failed)?;
+            last = key.as_deref().and_then(keys::offset_of);
+        }
+        Err(error) => return Err(failed(error)),
+    }
     Ok(last.map_or(first, Offset::next).max(first))
 }
 

@@ -70,10 +70,23 @@ pub(super) enum LetterChange {
     Remove(Position, Removal),
 }
 
-/// Counts what is there. Every letter is read, so that damage is found at the start.
+/// Counts what is there, and compares it with what should be.
 pub(super) fn read_books(
     store: &Store,
 ) -> Result<BTreeMap<DestinationName, LetterBook>, OpenError> {
+    let books = count(store)?;
+    for (name, book) in &books {
+        let (present, found) = (book.totals.present(), book.letters);
+        if present != found {
+            let what = format!("there should be {present} dead letters of {name}, and are {found}");
+            return Err(inconsistent(store, what));
+        }
+    }
+    Ok(books)
+}
+
+/// Counts what is there. Every letter is read, so that damage is found at the start.
+pub(super) fn count(store: &Store) -> Result<BTreeMap<DestinationName, LetterBook>, OpenError> {
     let mut books: BTreeMap<DestinationName, LetterBook> = BTreeMap::new();
     scan(store, keys::LETTERS, &[], |key, value| {
         let (name, at) = keys::letter_of(key).ok_or_else(|| {
@@ -96,13 +109,6 @@ pub(super) fn read_books(
         books.entry(name).or_default().totals = totals;
         Ok(())
     })?;
-    for (name, book) in &books {
-        let (present, found) = (book.totals.present(), book.letters);
-        if present != found {
-            let what = format!("there should be {present} dead letters of {name}, and are {found}");
-            return Err(inconsistent(store, what));
-        }
-    }
     Ok(books)
 }
 
@@ -302,7 +308,7 @@ impl Wal {
         let (answer, answered) = oneshot::channel();
         let destination = destination.clone();
         let request = PendingLetters { destination, changes, limit, answer };
-        self.send_meta(Request::Letters(request))?;
+        self.send_meta(Request::Letters(request)).await?;
         answered.await.unwrap_or_else(|_| Err(commit_gone(&self.shared).into()))
     }
 

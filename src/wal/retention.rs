@@ -80,7 +80,7 @@ impl Wal {
             //    go, or a start after a crash finds a catalogue with segments that are not there.
             let (answer, answered) = oneshot::channel();
             let trim = PendingTrim { first, messages_before, segments, answer };
-            self.send_meta(Request::Trim(trim))?;
+            self.send_meta_blocking(Request::Trim(trim))?;
             answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(shared)))?;
             failpoint!("wal::trim::committed");
         }
@@ -116,7 +116,7 @@ impl Wal {
             Floor { offset: next.first, messages_before: next.messages_before }
         };
         let (answer, answered) = oneshot::channel();
-        self.send_meta(Request::Lift(PendingLift { floor, answer }))?;
+        self.send_meta_blocking(Request::Lift(PendingLift { floor, answer }))?;
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(shared)))?;
         shared.floor.send_replace(floor);
         failpoint!("wal::lift::committed");
@@ -132,7 +132,7 @@ impl Wal {
             return Ok(());
         }
         let (answer, answered) = oneshot::channel();
-        self.send_meta(Request::Seal(answer))?;
+        self.send_meta_blocking(Request::Seal(answer))?;
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(&self.shared)))
     }
 

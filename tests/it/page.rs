@@ -344,11 +344,18 @@ async fn an_operator_replays_from_the_page() {
 async fn dead_letters_are_shown() {
     let poison = Poison { marker: "POISON".to_owned(), code: PoisonCode::InvalidData };
     let hec = Hec::with(HecConfig { poison: vec![poison], ..HecConfig::default() });
-    let mut lab = Lab::with(&hec, "");
+    let mut lab = lab_with_a_token(&hec);
     let Some(browser) = Browser::start(lab.path()).await else { return };
     lab.start().await;
     assert_eq!(lab.post(&Frame::new("01", &["good", "<b>POISON</b>", "good"])).await, 200);
     open(&browser, &lab).await;
+    // What is in a message is customers' log text: not for whoever can open the page.
+    browser.says("#letter-list", "(shown with the token)").await;
+    let shown = "return document.documentElement.outerHTML.includes('POISON')";
+    assert_eq!(browser.run(shown).await, serde_json::json!(false));
+    browser.click("#unlock").await;
+    browser.types("#token", ADMIN_TOKEN).await;
+    browser.click("#token-form [type=submit]").await;
     browser.says("#letter-list", "<b>POISON</b>").await;
     browser.says("#letter-list", "code 6").await;
     browser.says(&card("splunk", "[data-fact='Dead letters']"), "1").await;

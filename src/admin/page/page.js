@@ -265,7 +265,7 @@ function showLetters(letters) {
           "p",
           {},
           `${letter.position}: HTTP ${letter.status}${code}: ${letter.text}${again} `,
-          make("code", {}, letter.message_begins ?? ""),
+          letter.message_begins === null ? make("span", { class: "muted" }, "(shown with the token)") : make("code", {}, letter.message_begins),
         ),
       );
     });
@@ -316,9 +316,9 @@ function connected(is) {
 /** What this relay does not have: not asked for again before it is another. */
 const absent = new Set();
 
-async function value(path) {
+async function value(path, bearer) {
   if (absent.has(path)) return null;
-  const answer = await ask("GET", path);
+  const answer = await ask("GET", path, { bearer });
   if (answer.status === 404) absent.add(path);
   return answer.ok ? answer.value : null;
 }
@@ -328,7 +328,7 @@ async function fetchAll() {
     absent.clear();
     await learnAccess();
   }
-  const [now, rows, warnings] = await Promise.all(["/v1/status", "/v1/history", "/v1/warnings"].map(value));
+  const [now, rows, warnings] = await Promise.all(["/v1/status", "/v1/history", "/v1/warnings"].map((path) => value(path)));
   if (!now) throw new Error("this is no forebay");
   // What this relay can do is told by what it says: nothing is asked that it does not have.
   const steered = now.destinations.some((destination) => typeof destination.paused === "boolean");
@@ -336,7 +336,7 @@ async function fetchAll() {
   const refused = now.destinations.filter((destination) => destination.books.dead_lettered > 0);
   const letters = await Promise.all(
     refused.map(async ({ name }) => {
-      const found = await value(`/v1/dead-letters?destination=${encodeURIComponent(name)}&limit=${LETTERS}`);
+      const found = await value(`/v1/dead-letters?destination=${encodeURIComponent(name)}&limit=${LETTERS}`, token.get());
       return list(found?.letters).map((letter) => ({ destination: name, letter }));
     }),
   );

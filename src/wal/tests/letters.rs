@@ -136,7 +136,8 @@ fn what_is_marked_stays_until_it_is_removed_and_every_way_out_is_counted() {
         wal.bury(&a, at(2), letter("2"), ROOM).await.unwrap();
     });
     let book = wal.letter_book(&a);
-    let totals = LetterTotals { written: 6, redriven: 1, purged: 1, expired: 1, withdrawn: 1 };
+    let totals =
+        LetterTotals { written: 6, redriven: 1, purged: 1, expired: 1, withdrawn: 1, lost: 0 };
     assert_eq!((book.letters, book.redriving, book.totals), (2, 0, totals));
     assert_eq!(offsets(&wal, "a"), [2, 6]);
 }

@@ -120,7 +120,9 @@ mod tests {
     fn a_token_is_needed_and_has_to_be_right() {
         let access = Access::Token(Secret::new("t0ken".to_owned()));
         let status = |presented: Option<&str>| {
-            access.check(presented.map(str::as_bytes), NO_CHANGE).map_err(|problem| problem.status())
+            access
+                .check(presented.map(str::as_bytes), NO_CHANGE)
+                .map_err(|problem| problem.status())
         };
         for good in ["Bearer t0ken", "bearer t0ken", "Bearer  t0ken"] {
             assert_eq!(status(Some(good)), Ok(()), "{good}");

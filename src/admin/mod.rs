@@ -158,7 +158,13 @@ impl Admin {
                 (Listener::Unix(listener, file), config.listen.clone(), Access::Everybody)
             }
         };
-        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()), readers: Turns::default(), status: Turns::default() };
+        let shared = Shared {
+            view,
+            access,
+            drains: KnownDrains::new(config.drains.clone()),
+            readers: Turns::default(),
+            status: Turns::default(),
+        };
         Ok(Self { listener, listen, shared })
     }
 

@@ -175,12 +175,17 @@ impl Catalogue {
     /// When the last frame of each sealed segment arrived, and never later than now.
     fn last_received(&self, now: UnixMicros) -> Vec<UnixMicros> {
         let mut behind = self.active.first_received.min(now);
-        let mut all: Vec<_> = self.sealed.iter().rev().map(|segment| {
-            let last = segment.last_received;
-            let last = if last > now { behind } else { last };
-            behind = if segment.first_received > now { last } else { segment.first_received };
-            last
-        }).collect();
+        let mut all: Vec<_> = self
+            .sealed
+            .iter()
+            .rev()
+            .map(|segment| {
+                let last = segment.last_received;
+                let last = if last > now { behind } else { last };
+                behind = if segment.first_received > now { last } else { segment.first_received };
+                last
+            })
+            .collect();
         all.reverse();
         all
     }

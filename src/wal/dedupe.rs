@@ -237,7 +237,10 @@ mod tests {
         assert_eq!(insert(&mut dedupe, UnixMicros::new(1000 * HOUR), &a), 1000);
         assert_eq!(insert(&mut dedupe, UnixMicros::new(990 * HOUR), &b), 990);
         assert_eq!(dedupe.expire(UnixMicros::new(1000 * HOUR)), Forgotten::default());
-        assert_eq!(dedupe.candidates(&a).chain(dedupe.candidates(&b)).collect::<Vec<_>>(), [1000, 990]);
+        assert_eq!(
+            dedupe.candidates(&a).chain(dedupe.candidates(&b)).collect::<Vec<_>>(),
+            [1000, 990]
+        );
     }
 
     #[test]

@@ -200,7 +200,8 @@ fn current_manifest(dir: &Path) -> Result<Option<PathBuf>, OpenError> {
         Some(name) => Ok(Some(dir.join(name))),
         None => Err(OpenError::Inconsistent {
             path,
-            what: "does not name a MANIFEST: the file is damaged. Restore it from a copy".to_owned(),
+            what: "does not name a MANIFEST: the file is damaged. Restore it from a copy"
+                .to_owned(),
         }),
     }
 }

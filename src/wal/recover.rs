@@ -482,7 +482,10 @@ pub(super) fn db_error(path: &Path, source: rocksdb::Error) -> OpenError {
     if source.kind() == rocksdb::ErrorKind::Corruption && said.contains("Missing WAL") {
         return OpenError::LostLog { path, what: said.to_owned() };
     }
-    if source.kind() == rocksdb::ErrorKind::Corruption {
+    let missing = || said.contains("No such file or directory");
+    if source.kind() == rocksdb::ErrorKind::Corruption
+        || source.kind() == rocksdb::ErrorKind::IOError && missing()
+    {
         return OpenError::Unreadable { path, source };
     }
     OpenError::Db { path, source }

@@ -47,7 +47,7 @@ pub(super) fn mend(
     allowed: OnDamage,
     seen: Option<&Witness>,
 ) -> Result<(), OpenError> {
-    if allowed == OnDamage::default() || is_new(store)? {
+    if allowed == OnDamage::default() || is_new(store) {
         return Ok(());
     }
     if allowed.skip_damaged {
@@ -62,14 +62,9 @@ pub(super) fn mend(
     letter_totals(store)
 }
 
-/// Whether there is nothing in it: it is made by this start.
-fn is_new(store: &Store) -> Result<bool, OpenError> {
-    for family in keys::ALL {
-        if !store.is_empty(family).map_err(|error| db_error(store.path(), error))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// Whether there is nothing in it: it is made by this start. What does not read is something.
+fn is_new(store: &Store) -> bool {
+    keys::ALL.into_iter().all(|family| store.is_empty(family).is_ok_and(|empty| empty))
 }
 
 type Row = (Vec<u8>, Vec<u8>);
@@ -106,6 +101,7 @@ fn renew(store: &mut Store, family: &str) -> Result<(), OpenError> {
     };
     let lost = match family {
         keys::FRAMES => "frames that their senders send again may be stored twice",
+        keys::CURSORS => "a destination whose cursor is gone begins where `destination.start` says",
         _ => "what cannot be read of it is given up",
     };
     tracing::error!(family, %error, kept = rows.len(), "a part of the store does not read, and is \
@@ -180,9 +176,9 @@ fn undecodable(store: &Store) -> Result<Gone, OpenError> {
                     }
                 }
                 keys::LETTERS => match keys::letter_of(key) {
-                    Some((name, at)) => DeadLetter::decode(value)
-                        .err()
-                        .map(|error| (format!("the dead letter {at} of {name}"), error.to_string())),
+                    Some((name, at)) => DeadLetter::decode(value).err().map(|error| {
+                        (format!("the dead letter {at} of {name}"), error.to_string())
+                    }),
                     None => Some((format!("the dead letter {}", shown()), odd())),
                 },
                 keys::FRAMES => keys::frame_of(key)

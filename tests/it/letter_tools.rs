@@ -227,9 +227,8 @@ async fn what_is_in_a_message_is_shown_only_with_the_token_and_to_no_other_host(
     let text = |number| format!("secret-of-a-customer {number}").into_bytes();
     let (_hec, lab) = refused(2, text).await;
     let ask = async |path: &str, host: &str, token: &str| {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
-        );
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n");
         let mut client = Client::connect(lab.admin_address()).await;
         client.send(request.as_bytes()).await;
         let answer = client.answer().await.unwrap();

@@ -12,7 +12,7 @@ use crate::wal::store::Store;
 
 /// A store of seven frames: segment 0 holds 0, 1, 2, segment 1 holds 3, 4, 5, and 6 is in the
 /// active one.
-fn seven() -> TempDir {
+pub(super) fn seven() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(&dir);
     run(async {
@@ -25,11 +25,11 @@ fn seven() -> TempDir {
 }
 
 /// Does something to the closed store behind the log's back.
-fn tamper(dir: &TempDir, with: impl FnOnce(&Store)) {
+pub(super) fn tamper(dir: &TempDir, with: impl FnOnce(&Store)) {
     with(&Store::open(&dir.path().join("wal"), Opening::Whole, None).unwrap());
 }
 
-fn flip(dir: &TempDir, family: &str, key: &[u8]) {
+pub(super) fn flip(dir: &TempDir, family: &str, key: &[u8]) {
     tamper(dir, |store| {
         let family = store.family(family);
         let mut value = store.db().get_cf(family, key).unwrap().unwrap();
@@ -38,12 +38,12 @@ fn flip(dir: &TempDir, family: &str, key: &[u8]) {
     });
 }
 
-fn delete(dir: &TempDir, family: &str, key: &[u8]) {
+pub(super) fn delete(dir: &TempDir, family: &str, key: &[u8]) {
     tamper(dir, |store| store.db().delete_cf(store.family(family), key).unwrap());
 }
 
 /// What a start says, without the path.
-fn refusal(dir: &TempDir) -> String {
+pub(super) fn refusal(dir: &TempDir) -> String {
     let error = Wal::open(config(dir.path())).unwrap_err();
     let path = dir.path().join("wal").display().to_string();
     error.to_string().replace(&path, "WAL")
@@ -178,7 +178,7 @@ fn another_programs_database_is_refused_and_not_changed() {
         drop(db);
         // Half a record: what a program leaves that is killed, and what one that runs shows to whoever
         // reads its log at the wrong moment.
-        let log = super::torn::files(&path, "log").pop().unwrap();
+        let log = torn::files(&path, "log").pop().unwrap();
         let mut torn = std::fs::read(&log).unwrap();
         assert!(!torn.is_empty());
         torn.extend_from_slice(b"\x01\x02\x03\x04\xff\x00\x01half");

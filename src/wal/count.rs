@@ -1,6 +1,8 @@
 //! Reading frames to count them: the active segment at every start, the sealed ones when an
 //! operator wants damage passed over.
 
+use std::collections::VecDeque;
+
 use crate::record::decode_record;
 use crate::types::{Offset, OffsetRange};
 
@@ -47,6 +49,24 @@ pub(super) fn active(
         counting.pass(last, counting.segment.messages_end())?;
     }
     Ok(counting.lost)
+}
+
+/// As many bytes of frames as RocksDB's log can have held, and several times that: when a part of it is
+/// lost, frames of sealed segments can be among it.
+const LOG_REACHES: u64 = 4 << 30;
+
+/// How many of the newest sealed segments are read, when damage or loss may go.
+pub(super) fn looked_at(sealed: &VecDeque<Segment>, allowed: OnDamage) -> usize {
+    if allowed.skip_damaged {
+        return sealed.len();
+    }
+    let mut before = 0;
+    let within = |segment: &&Segment| {
+        let within = before < LOG_REACHES;
+        before += segment.bytes;
+        within
+    };
+    if allowed.recover { sealed.iter().rev().take_while(within).count() } else { 0 }
 }
 
 /// Reads a sealed segment, and returns what is missing in it, or damaged where that may go.

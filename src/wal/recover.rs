@@ -25,7 +25,7 @@ use crate::types::{Offset, OffsetRange, SegmentId, Tail, UnixMicros};
 
 use super::append::Request;
 use super::catalogue::{Catalogue, Segment};
-use super::config::{Config, OnDamage, Storage};
+use super::config::{Config, Storage};
 use super::count::{self, Lost};
 use super::dedupe::{Dedupe, hour};
 use super::error::OpenError;
@@ -390,29 +390,11 @@ fn catalogue(
         return Err(inconsistent(store, what));
     }
     let mut lost = Vec::new();
-    for segment in sealed.iter().skip(sealed.len() - looked_at(&sealed, config.on_damage)) {
+    for segment in sealed.iter().skip(sealed.len() - count::looked_at(&sealed, config.on_damage)) {
         lost.extend(count::sealed(store, segment, gaps, config.on_damage)?);
     }
     lost.extend(count::active(store, &mut active, gaps, config.on_damage)?);
     Ok((Catalogue { sealed, active }, lost))
-}
-
-/// As many bytes of frames as RocksDB's log can have held, and several times that: when a part of it is
-/// lost, frames of sealed segments can be among it.
-const LOG_REACHES: u64 = 4 << 30;
-
-/// How many of the newest sealed segments are read.
-fn looked_at(sealed: &VecDeque<Segment>, allowed: OnDamage) -> usize {
-    if allowed.skip_damaged {
-        return sealed.len();
-    }
-    let mut before = 0;
-    let within = |segment: &&Segment| {
-        let within = before < LOG_REACHES;
-        before += segment.bytes;
-        within
-    };
-    if allowed.recover { sealed.iter().rev().take_while(within).count() } else { 0 }
 }
 
 fn remembered(store: &Store, config: &Config) -> Result<Dedupe, OpenError> {

@@ -96,6 +96,11 @@ fn scale() -> Vec<Case> {
 }
 
 impl Case {
+    /// The settings of the usual case, without a load.
+    pub(super) const fn light() -> Self {
+        peak(1, 1)
+    }
+
     pub(super) fn all(options: &Options) -> Vec<Self> {
         let mut all = Vec::new();
         let usual = peak(8, 100);

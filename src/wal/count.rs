@@ -30,7 +30,7 @@ pub(super) fn active(
     gaps: &Gaps,
     allowed: OnDamage,
 ) -> Result<Vec<Lost>, OpenError> {
-    let last = last_key(store, segment.first, allowed.skip_damaged)?;
+    let last = last_key(store, segment.first)?;
     let mut counting = Counting {
         store,
         segment,
@@ -93,19 +93,15 @@ pub(super) fn sealed(
     Ok(counting.lost)
 }
 
-/// Behind the last frame there is a key for.
-fn last_key(store: &Store, first: Offset, damage_may_go: bool) -> Result<Offset, OpenError> {
-    let failed = |error| db_error(store.path(), error);
+/// Behind the last frame there is a key for. When that does not read, RocksDB knows it all the same, and
+/// whoever reads up to there finds the damage.
+fn last_key(store: &Store, first: Offset) -> Result<Offset, OpenError> {
     let mut rows = store.db().raw_iterator_cf(store.family(keys::RECORDS));
     rows.seek_to_last();
     let mut last = rows.key().and_then(keys::offset_of);
-    match rows.status() {
-        Ok(()) => {}
-        Err(_) if damage_may_go => {
-            let key = store.last_record_by_files().map_err(failed)?;
-            last = key.as_deref().and_then(keys::offset_of);
-        }
-        Err(error) => return Err(failed(error)),
+    if rows.status().is_err() {
+        let key = store.last_record_by_files().map_err(|error| db_error(store.path(), error))?;
+        last = key.as_deref().and_then(keys::offset_of);
     }
     Ok(last.map_or(first, Offset::next).max(first))
 }
@@ -141,6 +137,7 @@ impl Counting<'_> {
             match rows.status() {
                 Ok(()) => return Ok(()),
                 // A block of a table file: try behind it, frame by frame.
+                Err(_) if self.gaps.damage_at(from).is_some() => from = from.next(),
                 Err(error) if self.damage_may_go => {
                     tracing::debug!(at = from.get(), %error, "cannot be read");
                     from = from.next();

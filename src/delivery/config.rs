@@ -51,6 +51,8 @@ pub enum Acknowledgement {
     Required,
     /// A 2xx: data can die between the collector and the indexers' disks.
     Off,
+    /// One of the two, as the collectors say when they are asked. Nothing is sent before that.
+    Auto,
 }
 
 /// Waits between attempts: exponential, full jitter, without end.
@@ -62,4 +64,16 @@ pub struct RetryLimits {
     pub max: Duration,
     /// How long a held endpoint rests before it is probed.
     pub hold: Duration,
+}
+
+impl Acknowledgement {
+    /// As a metric label, and in the status. `unknown`: nobody has said yet.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Off => "off",
+            Self::Auto => "unknown",
+        }
+    }
 }

@@ -75,6 +75,10 @@ struct Flight {
     /// Channels on which this process has posted.
     own: BTreeSet<ChannelId>,
     committing: Option<Checkpoint>,
+    /// Endpoints that are being asked whether they acknowledge.
+    asked: BTreeSet<EndpointId>,
+    /// What each said last.
+    said: BTreeMap<EndpointId, Option<bool>>,
     stopped: bool,
     /// Something has been said that no sink says.
     nonsense: bool,
@@ -111,10 +115,10 @@ impl World {
                 max_events: count(4),
                 linger: millis(bytes.number(4) * 100),
             },
-            acknowledgement: if bytes.below(8) == 0 {
-                Acknowledgement::Off
-            } else {
-                Acknowledgement::Required
+            acknowledgement: match bytes.below(8) {
+                0 => Acknowledgement::Off,
+                1 => Acknowledgement::Auto,
+                _ => Acknowledgement::Required,
             },
             ack_timeout: millis(5000 + 1000 * bytes.number(30)),
             recall: millis(1000 * bytes.number(10)),
@@ -167,6 +171,7 @@ impl World {
                 self.flight.stopped = true;
                 self.tell(Event::Stop);
             }
+            _ if self.undecided() => self.say(bytes),
             _ => self.tell(Event::Tick),
         }
         Some(())
@@ -265,7 +270,9 @@ impl World {
 
     fn tell(&mut self, event: Event) {
         let before = self.machine.checkpoint().position;
+        let undecided = self.undecided();
         self.machine.handle(self.now, event);
+        self.check_choice(undecided);
         while let Some(action) = self.machine.poll() {
             self.carry_out(action);
         }
@@ -285,6 +292,10 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         let flight = &mut self.flight;
         let sane = !flight.nonsense;
+        let waits = matches!(action, Action::Preflight { .. } | Action::Commit(_))
+            || matches!(action, Action::Note(_) | Action::Release(_));
+        let mode = self.machine.status().acknowledgement;
+        assert!(waits || mode != Acknowledgement::Auto, "{action:?} before it is known");
         match action {
             Action::Read { batch, from } => {
                 assert!(!sane || flight.reading.is_none(), "two reads");
@@ -329,6 +340,10 @@ impl World {
                 assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
                 assert!(ids.iter().all(|id| truth.told.contains(id)), "an id never given");
                 assert!(flight.polling.insert(channel, ids).is_none(), "two polls of a channel");
+            }
+            Action::Preflight { endpoint, channel } => {
+                assert!(!self.channels.contains_key(&channel), "a channel that is used");
+                assert!(flight.asked.insert(endpoint), "two questions at a time");
             }
             Action::Commit(checkpoint) => self.commit(checkpoint),
             Action::Note(_) => {}

@@ -3,6 +3,7 @@
 
 mod acks;
 mod pause;
+mod preflight;
 mod random;
 mod refused;
 mod restart;

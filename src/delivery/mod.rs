@@ -35,6 +35,8 @@
 //! 6. What is not understood is never a delivery: it holds the endpoint.
 //! 7. An event is dead-lettered only when it was refused alone, by a collector that has taken
 //!    others since it was refused first.
+//! 8. Where the collectors decide whether acknowledgement is required, nothing is sent before one
+//!    has said that it acknowledges, or all that they do not (`preflight.rs`).
 
 mod chance;
 mod channel;
@@ -49,6 +51,7 @@ mod machine;
 mod machine_tests;
 #[cfg(any(test, fuzzing))]
 mod model;
+mod preflight;
 mod refuse;
 mod restore;
 mod settle;
@@ -68,6 +71,7 @@ use crate::types::{AckId, BatchId, ChannelId, Position, PositionRange, Tail, Uni
 
 pub use config::{Acknowledgement, BatchLimits, Config, RetryLimits};
 pub use machine::Delivery;
+pub use preflight::Preflight;
 pub use status::{EndpointState, EndpointStatus, Status};
 
 /// One sequence of POSTs; an index into the destination's lanes.
@@ -136,6 +140,13 @@ pub enum Event {
         channel: ChannelId,
         /// How it ended.
         outcome: PollOutcome,
+    },
+    /// [`Action::Preflight`] is done.
+    Preflight {
+        /// Who was asked.
+        endpoint: EndpointId,
+        /// What it said.
+        said: Preflight,
     },
     /// The log has dropped everything before `to`, for want of space. What of it is not settled
     /// is settled as dropped.
@@ -394,6 +405,14 @@ pub enum Action {
         /// About which ids, the oldest first.
         ids: Vec<AckId>,
     },
+    /// Ask whether the collector acknowledges: about the first id of a channel that nothing is ever
+    /// posted on.
+    Preflight {
+        /// Whom to ask.
+        endpoint: EndpointId,
+        /// On which channel.
+        channel: ChannelId,
+    },
     /// Make the checkpoint durable. One at a time.
     Commit(Checkpoint),
     /// For the operator.
@@ -415,6 +434,8 @@ pub enum Note {
         /// Which.
         endpoint: EndpointId,
     },
+    /// It is known now what counts as delivered ([`Acknowledgement::Auto`]).
+    Chosen(Acknowledgement),
     /// A batch was acknowledged.
     Acknowledged {
         /// Which.

@@ -140,8 +140,8 @@ impl Delivery {
         match (self.config.acknowledgement, ack) {
             (Acknowledgement::Off, _) => Some(if any { Taken::Counted } else { Taken::Nothing }),
             // Not proven: a collector that is no Splunk may take a body as a whole or not at all.
-            (Acknowledgement::Required, None) => Some(Taken::Nothing),
-            (Acknowledgement::Required, Some(ack)) => {
+            (Acknowledgement::Required | Acknowledgement::Auto, None) => Some(Taken::Nothing),
+            (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => {
                 let entry = self.channels.get_mut(&channel)?;
                 if !entry.rises(ack) {
                     return None;

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What a 2xx without an ackId means while acknowledgement is required.
-const NO_ACK_ID: &str = "the collector accepts events but gives no ackId, so it can never say \
+pub(super) const NO_ACK_ID: &str = "the collector accepts events but gives no ackId, so it can never say \
      that they are indexed: enable indexer acknowledgement (useACK) for the token, or set \
      acknowledgement = \"off\"";
 
@@ -121,13 +121,13 @@ impl Delivery {
                 self.settled(batch);
                 return;
             }
-            (Acknowledgement::Required, None) => {
+            (Acknowledgement::Required | Acknowledgement::Auto, None) => {
                 self.doubt(channel);
                 self.hold(now, endpoint, HoldReason::new(NO_ACK_ID));
                 self.requeue(batch, Stage::Ready, ResendReason::Doubt);
                 return;
             }
-            (Acknowledgement::Required, Some(ack)) => ack,
+            (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => ack,
         };
         self.took(endpoint, mark);
         let entry = self.channels.get_mut(&channel);
@@ -254,6 +254,9 @@ impl Delivery {
             | Stage::Unburied { .. }
             | Stage::Settled(_) => None,
         };
+        if self.undecided() {
+            return None;
+        }
         let oldest = self.window.iter().filter_map(|(_, batch)| since(batch.stage)).min()?;
         Some(oldest + self.lost_after())
     }

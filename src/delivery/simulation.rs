@@ -43,7 +43,7 @@ struct Plan {
 
 const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(4) };
 
-fn config(endpoints: usize, recall: Duration) -> Config {
+fn config(seed: u64, endpoints: usize, recall: Duration) -> Config {
     Config {
         endpoints: NonZeroUsize::new(endpoints).unwrap(),
         lanes_per_endpoint: NonZeroUsize::new(2).unwrap(),
@@ -54,7 +54,11 @@ fn config(endpoints: usize, recall: Duration) -> Config {
             max_events: NonZeroUsize::new(5).unwrap(),
             linger: Duration::from_millis(250),
         },
-        acknowledgement: Acknowledgement::Required,
+        acknowledgement: if seed % 4 == 2 {
+            Acknowledgement::Auto
+        } else {
+            Acknowledgement::Required
+        },
         ack_timeout: Duration::from_secs(20),
         recall,
         believe_refusals: false,
@@ -144,7 +148,7 @@ impl World {
     fn new(seed: u64, plan: Plan) -> Self {
         let mut chance = Chance::new(u128::from(seed) << 64 | u128::from(seed));
         let endpoints = 1 + usize::from(chance.up_to(Duration::from_micros(1)).as_micros() == 1);
-        let config = config(endpoints, plan.recall);
+        let config = config(seed, endpoints, plan.recall);
         Self {
             seed,
             plan,
@@ -299,7 +303,7 @@ impl World {
         self.bodies.clear();
         self.posting.clear();
         self.polling.clear();
-        let config = config(self.endpoints, self.plan.recall);
+        let config = config(self.seed, self.endpoints, self.plan.recall);
         let seed = u128::from(self.seed) << 32 | u128::from(self.process);
         self.machine = Delivery::new(config, &self.durable, seed);
         self.machine.handle(self.now, Event::Tail(self.log.tail()));
@@ -413,7 +417,7 @@ impl World {
             Event::Committed => self.durable = self.committed.clone(),
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
             Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
-            Event::Trimmed { .. } | Event::Lost { .. } => {}
+            Event::Trimmed { .. } | Event::Lost { .. } | Event::Preflight { .. } => {}
             Event::Tick | Event::Stop | Event::Pause | Event::Resume => {}
         }
         self.machine.handle(self.now, event);

@@ -1,6 +1,7 @@
 //! HTTP to the collectors.
 
 use std::error::Error as _;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use reqwest::header::{
 use reqwest::{Client, RequestBuilder, Response};
 
 use crate::clock;
-use crate::delivery::{EndpointId, HoldReason, PollOutcome, PostOutcome};
+use crate::delivery::{EndpointId, HoldReason, PollOutcome, PostOutcome, Preflight};
 use crate::hec::ack;
 use crate::hec::response::Verdict;
 use crate::hec::{ACK_PATH, CHANNEL_HEADER, EVENT_PATH, RAW_PATH, Target};
@@ -205,24 +206,51 @@ impl HecClient {
         ids: &[AckId],
     ) -> PollOutcome {
         let Some(urls) = self.endpoints.get(endpoint.get()) else { return PollOutcome::Failed };
-        // Not compressed: some collectors read this body as it is.
-        let question = ack::encode(ids);
-        let ask = || {
-            let request = self.request(&urls.ack, channel).body(question.clone());
-            request.timeout(POLL_TIMEOUT).send()
-        };
-        let Ok(mut response) = ask().await else { return PollOutcome::Failed };
-        if self.has_new_token(response.status().as_u16()).await {
-            let Ok(again) = ask().await else { return PollOutcome::Failed };
-            response = again;
-        }
+        let Ok(response) = self.ask(urls, channel, ids).await else { return PollOutcome::Failed };
         let status = response.status().as_u16();
         match read_capped(response, MAX_ACK_ANSWER).await {
             Ok(body) => judge::poll(ack::decode(status, &body, ids)),
             Err(_) => PollOutcome::Failed,
         }
     }
+
+    async fn ask(
+        &self,
+        urls: &Urls,
+        channel: ChannelId,
+        ids: &[AckId],
+    ) -> reqwest::Result<Response> {
+        // Not compressed: some collectors read this body as it is.
+        let question = ack::encode(ids);
+        let ask = || {
+            let request = self.request(&urls.ack, channel).body(question.clone());
+            request.timeout(POLL_TIMEOUT).send()
+        };
+        let response = ask().await?;
+        if self.has_new_token(response.status().as_u16()).await { ask().await } else { Ok(response) }
+    }
+
+    /// Asks whether the collector acknowledges.
+    pub(super) async fn preflight(&self, endpoint: EndpointId, channel: ChannelId) -> Preflight {
+        let unknown = |why: &dyn fmt::Display| judge::unknown(why);
+        let Some(urls) = self.endpoints.get(endpoint.get()) else {
+            return unknown(&"there is no such endpoint");
+        };
+        let ids = [NEVER_GIVEN];
+        let response = match self.ask(urls, channel, &ids).await {
+            Ok(response) => response,
+            Err(error) => return unknown(&why(&error)),
+        };
+        let status = response.status().as_u16();
+        match read_capped(response, MAX_ANSWER).await {
+            Ok(body) => judge::preflight(status, &ack::decode(status, &body, &ids)),
+            Err(_) => unknown(&format!("HTTP {status}, and the answer breaks off or is too long")),
+        }
+    }
 }
+
+/// The first id of a channel, which nothing was ever posted on.
+const NEVER_GIVEN: AckId = AckId::new(0);
 
 /// What `/raw` is told about all lines of a request.
 fn raw_query(source: &RawSource) -> String {
@@ -259,6 +287,16 @@ fn failed(error: &reqwest::Error) -> PostOutcome {
     } else {
         PostOutcome::Doubt { after: None }
     }
+}
+
+/// The innermost reason of a request without an answer: the outer ones say "error sending
+/// request".
+pub(super) fn why(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
 }
 
 /// The body of an answer, refused over `limit` bytes.

@@ -1,6 +1,8 @@
 //! From a collector's answer to what delivery does about it: one match, without a wildcard.
 
-use crate::delivery::{HoldReason, PollOutcome, PostOutcome};
+use std::fmt::Display;
+
+use crate::delivery::{HoldReason, PollOutcome, PostOutcome, Preflight};
 use crate::hec::ack::AckError;
 use crate::hec::response::Verdict;
 use crate::types::AckId;
@@ -54,6 +56,26 @@ pub(super) fn poll(answer: Result<Vec<AckId>, AckError>) -> PollOutcome {
         // Never an acknowledgement: whatever was true in it is lost, and sent again in time.
         Err(AckError::Refused(_) | AckError::Unreadable(_)) => PollOutcome::Failed,
     }
+}
+
+/// What the answer to the question means whether a collector acknowledges at all. Only Splunk's own
+/// words for it count: 400 with code 14 (Splunk docs: "ACK is disabled").
+pub(super) fn preflight(status: u16, answer: &Result<Vec<AckId>, AckError>) -> Preflight {
+    match answer {
+        Ok(_) => Preflight::On,
+        Err(AckError::Fault(reason)) if status == 400 && reason.code == Some(14) => Preflight::Off,
+        Err(AckError::Fault(reason) | AckError::Refused(reason) | AckError::Unreadable(reason)) => {
+            unknown(reason)
+        }
+    }
+}
+
+/// It is not known whether the collector acknowledges.
+pub(super) fn unknown(why: &dyn Display) -> Preflight {
+    Preflight::Unknown(HoldReason::new(&format!(
+        "not known whether the collector acknowledges (acknowledgement = \"auto\"), so nothing is \
+         sent: {why}"
+    )))
 }
 
 #[cfg(test)]
@@ -170,6 +192,42 @@ mod tests {
                 None => "<html><h1>Gateway</h1></html>".to_owned(),
             };
             assert_eq!(kind(&judged(status, &body)), expected, "{status} {body}");
+        }
+    }
+
+    /// Only what Splunk says of it in its own words is a word for or against acknowledgement.
+    #[test]
+    fn whether_a_collector_acknowledges_is_not_guessed() {
+        use crate::hec::ack::decode;
+        let said = |status, body: &str| {
+            let asked = [AckId::new(0)];
+            match preflight(status, &decode(status, body.as_bytes(), &asked)) {
+                Preflight::On => "on".to_owned(),
+                Preflight::Off => "off".to_owned(),
+                Preflight::Unknown(reason) => reason.to_string(),
+            }
+        };
+        assert_eq!(said(200, r#"{"acks":{"0":false}}"#), "on");
+        assert_eq!(said(200, r#"{"acks":{"0":true}}"#), "on");
+        assert_eq!(said(400, r#"{"text":"ACK is disabled","code":14}"#), "off");
+        for (status, body) in [
+            (200, "{}"),
+            (200, "<html>log in</html>"),
+            (200, r#"{"text":"ACK is disabled","code":14}"#),
+            (204, ""),
+            (302, ""),
+            (400, r#"{"text":"Data channel is missing","code":10}"#),
+            (400, "<html>"),
+            (401, r#"{"text":"Token is required","code":2}"#),
+            (403, r#"{"text":"Invalid token","code":4}"#),
+            (403, r#"{"text":"ACK is disabled","code":14}"#),
+            (404, r#"{"text":"The requested URL was not found on this server.","code":404}"#),
+            (500, r#"{"text":"Internal server error","code":8}"#),
+            (503, r#"{"text":"ACK is disabled","code":14}"#),
+            (503, r#"{"text":"Server is busy","code":9}"#),
+        ] {
+            let said = said(status, body);
+            assert!(said.contains(&format!("nothing is sent: HTTP {status}")), "{body}: {said}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! cursor. What stays in memory is bounded by the lanes (bodies) and the window (ranges), not by
 //! the backlog (I7).
 
+mod chosen;
 mod client;
 mod config;
 mod control;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Delivery, Status};
+use crate::delivery::{Acknowledgement, Delivery, Status};
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
 use crate::record::{Ahead, Checkpoint, Fate};
@@ -131,7 +132,6 @@ pub struct Sink {
 pub struct SinkHandle {
     name: DestinationName,
     endpoints: Arc<[String]>,
-    acknowledgement_required: bool,
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
@@ -169,10 +169,10 @@ impl SinkHandle {
         &self.endpoints
     }
 
-    /// Whether delivery waits for the indexers' acknowledgement.
+    /// What counts as delivered at this moment.
     #[must_use]
-    pub const fn acknowledgement_required(&self) -> bool {
-        self.acknowledgement_required
+    pub fn acknowledgement(&self) -> Acknowledgement {
+        self.status.borrow().delivery.acknowledgement
     }
 
     /// From the next batch on, drains have these names.
@@ -262,12 +262,9 @@ impl Sink {
     /// A look from outside.
     #[must_use]
     pub fn handle(&self) -> SinkHandle {
-        use crate::delivery::Acknowledgement;
-        let required = self.config.delivery.acknowledgement == Acknowledgement::Required;
         SinkHandle {
             name: self.config.name.clone(),
             endpoints: self.config.endpoints.clone().into(),
-            acknowledgement_required: required,
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
@@ -286,12 +283,14 @@ impl Sink {
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            chosen: chosen::Chosen::of(&status),
         };
         let replaying = replay::Replaying {
             config: config.clone(),
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            chosen: chosen::Chosen::of(&status),
         };
         let makings = task::Makings {
             tail: wal.tail(),

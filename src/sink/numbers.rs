@@ -28,6 +28,8 @@ pub(super) struct Metrics {
     lag: Gauge,
     in_flight: Gauge,
     held: Gauge,
+    required: Gauge,
+    modes: [(Acknowledgement, Gauge); 3],
     paused: Gauge,
     difference: Gauge,
 }
@@ -44,9 +46,10 @@ impl Metrics {
             let labels = [label(), ("reason", reason.as_str().to_owned())];
             (reason, metrics::counter!("forebay_resent_batches_total", &labels))
         };
-        let required = config.delivery.acknowledgement == Acknowledgement::Required;
-        metrics::gauge!("forebay_acknowledgement_required", &[label()])
-            .set(f64::from(u8::from(required)));
+        let mode = |mode: Acknowledgement| {
+            let labels = [label(), ("mode", mode.as_str().to_owned())];
+            (mode, metrics::gauge!("forebay_acknowledgement", &labels))
+        };
         Self {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
@@ -74,6 +77,8 @@ impl Metrics {
             lag: metrics::gauge!("forebay_lag_seconds", &[label()]),
             in_flight: metrics::gauge!("forebay_batches_in_flight", &[label()]),
             held: metrics::gauge!("forebay_destination_held", &[label()]),
+            required: metrics::gauge!("forebay_acknowledgement_required", &[label()]),
+            modes: [Acknowledgement::Required, Acknowledgement::Off, Acknowledgement::Auto].map(mode),
             paused: metrics::gauge!("forebay_destination_paused", &[label()]),
             difference: metrics::gauge!("forebay_books_difference", &[label()]),
         }
@@ -120,6 +125,10 @@ impl Metrics {
         self.lanes.set(lanes as f64);
         self.pending.set(delivery.pending(&status.tail) as f64);
         self.difference.set(delivery.difference(&status.tail) as f64);
+        self.required.set(f64::from(u8::from(delivery.acknowledgement != Acknowledgement::Off)));
+        for (mode, gauge) in &self.modes {
+            gauge.set(f64::from(u8::from(*mode == delivery.acknowledgement)));
+        }
         self.paused.set(f64::from(u8::from(delivery.paused)));
         self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);
         let now = clock::unix_micros();

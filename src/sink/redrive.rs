@@ -23,6 +23,7 @@ use crate::record::{Checkpoint, DeadLetter};
 use crate::types::{BatchId, ByteSize, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::{OpenError, ReadError, Removal, Wal};
 
+use super::chosen::Chosen;
 use super::client::HecClient;
 use super::cut::Pieces;
 use super::ledger::{Ledger, Letters};
@@ -44,10 +45,12 @@ pub(super) struct Redrive {
     pub(super) client: HecClient,
     /// The names of drains, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
+    /// What counts as delivered.
+    pub(super) chosen: Chosen,
 }
 
 impl Redrive {
-    pub(super) async fn run(self, stop: CancellationToken, grace: Duration) {
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut changed = self.wal.letters_changed();
         let mut look = clock::instant();
         while !stop.is_cancelled() {
@@ -56,7 +59,11 @@ impl Redrive {
                 self.expire().await;
             }
             changed.mark_unchanged();
-            if self.wal.letter_book(&self.config.name).redriving > 0 {
+            let chosen = self.chosen.now();
+            if let Some(mode) = chosen
+                && self.wal.letter_book(&self.config.name).redriving > 0
+            {
+                self.config.delivery.acknowledgement = mode;
                 match self.some().await {
                     Ok(letters) if !letters.is_empty() => {
                         if self.send(letters, stop.clone(), grace).await == Ended::LogGone {
@@ -72,6 +79,7 @@ impl Redrive {
             }
             tokio::select! {
                 _ = changed.changed() => {}
+                () = self.chosen.known(), if chosen.is_none() => {}
                 () = sleep_until(look.into()) => {}
                 () = stop.cancelled() => {}
             }

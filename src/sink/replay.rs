@@ -21,6 +21,7 @@ use crate::record::{Replay, ReplayId};
 use crate::types::{Position, Tail};
 use crate::wal::Wal;
 
+use super::chosen::Chosen;
 use super::client::HecClient;
 use super::ledger::Ledger;
 use super::pace::Pace;
@@ -39,10 +40,12 @@ pub(super) struct Replaying {
     pub(super) client: HecClient,
     /// The names of drains, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
+    /// What counts as delivered.
+    pub(super) chosen: Chosen,
 }
 
 impl Replaying {
-    pub(super) async fn run(self, stop: CancellationToken, grace: Duration) {
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut changed = self.wal.replays_changed();
         let mut metrics = Metrics::new(&self.config);
         while !stop.is_cancelled() {
@@ -55,6 +58,15 @@ impl Replaying {
                 }
                 continue;
             };
+            let Some(mode) = self.chosen.now() else {
+                tokio::select! {
+                    () = self.chosen.known() => {}
+                    _ = changed.changed() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            };
+            self.config.delivery.acknowledgement = mode;
             let id = replay.id.clone();
             let stopping = stop.child_token();
             let Some(task) = self.task(replay) else { return };

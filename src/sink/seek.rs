@@ -26,7 +26,7 @@ pub(super) async fn deliver(
     grace: Duration,
 ) -> Ended {
     let epoch = Epoch::start();
-    let (config, wal, client) =
+    let (mut config, wal, client) =
         (makings.config.clone(), makings.wal.clone(), makings.client.clone());
     let shown = makings.shown.clone();
     loop {
@@ -38,6 +38,10 @@ pub(super) async fn deliver(
             return ended;
         }
         let Seek { to, may_skip, answer } = seek;
+        if let Some(shown) = &shown {
+            // What was chosen holds until the process ends.
+            config.delivery.acknowledgement = shown.borrow().delivery.acknowledgement;
+        }
         let (log, name) = (wal.clone(), config.name.clone());
         let moving = tokio::task::spawn_blocking(move || log.seek(&name, to, may_skip));
         let moved = match moving.await {

@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 
 use crate::clock::{self, Epoch};
 use crate::delivery::{
-    Action, Cut, Delivery, EndpointId, Event, Note, Parts, PollOutcome, PostOutcome, ReadBatch,
+    Action, Cut, Delivery, EndpointId, Event, Note, Parts, PollOutcome, PostOutcome, Preflight,
+    ReadBatch,
 };
 use crate::hec::Reason;
 use crate::record::DeadLetter;
@@ -105,6 +106,7 @@ enum Done {
         took: Duration,
     },
     Polled(ChannelId, PollOutcome),
+    Preflight(EndpointId, Preflight),
     Committed(Result<(), CommitError>),
     Buried(BatchId, Result<(), LetterError>),
 }
@@ -296,6 +298,12 @@ impl Task {
                 };
                 self.jobs.spawn(poll.instrument(trail::poll(&self.config.name, channel)));
             }
+            Action::Preflight { endpoint, channel } => {
+                let client = self.client.clone();
+                self.jobs.spawn(async move {
+                    Done::Preflight(endpoint, client.preflight(endpoint, channel).await)
+                });
+            }
             Action::Commit(mut checkpoint) => {
                 checkpoint.saved = clock::unix_micros();
                 checkpoint.endpoints.clone_from(&self.config.endpoints);
@@ -325,6 +333,10 @@ impl Task {
                 self.tell(Event::Posted { lane, outcome });
             }
             Done::Polled(channel, outcome) => self.tell(Event::Polled { channel, outcome }),
+            Done::Preflight(endpoint, said) => {
+                trail::preflight(&self.config.name, endpoint, &said);
+                self.tell(Event::Preflight { endpoint, said });
+            }
             Done::Committed(result) => {
                 result?;
                 let answered = std::mem::take(&mut self.committing);
@@ -371,6 +383,10 @@ impl Task {
             }
             Note::Resumed { endpoint } => {
                 tracing::info!(destination = %name, endpoint = url(endpoint), "resumed");
+                self.show();
+            }
+            Note::Chosen(mode) => {
+                trail::chosen(name, *mode);
                 self.show();
             }
             Note::Acknowledged { batch, range, after } => {

@@ -177,8 +177,12 @@ impl Flow {
         let recall = reader.time(&table::RECALL);
         let window = reader.some(&table::WINDOW);
         let key = &table::ACKNOWLEDGEMENT;
-        let acknowledgement = reader
-            .choice(key, &[("required", Acknowledgement::Required), ("off", Acknowledgement::Off)]);
+        let modes = [
+            ("required", Acknowledgement::Required),
+            ("off", Acknowledgement::Off),
+            ("auto", Acknowledgement::Auto),
+        ];
+        let acknowledgement = reader.choice(key, &modes);
         let ack_timeout = reader.time(&table::ACK_TIMEOUT);
         let initial = reader.time(&table::RETRY_INITIAL);
         let max = reader.time(&table::RETRY_MAX);

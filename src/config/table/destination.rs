@@ -28,14 +28,13 @@ keys! {
     );
     ACKNOWLEDGEMENT = key(
         "destination.acknowledgement",
-        Choice {
-            now: &["required", "off"],
-            later: &[LaterValue { value: "auto", with: "the probe for acknowledgement" }],
-        },
+        Choice { now: &["required", "off", "auto"], later: &[] },
         Value("required"),
         "When a batch counts as delivered. `required`: when the indexers acknowledge it. \
          `off`: when the collector answers 200, although data can then still die between it \
-         and the indexers' disks.",
+         and the indexers' disks. `auto`: one of the two, as the collectors say at the start: \
+         `required` when one of them acknowledges, `off` when every one of them has said that it \
+         does not; nothing is sent before that, and what is chosen holds until the next start.",
     );
     ACK_TIMEOUT = key(
         "destination.ack_timeout", time(secs(1), secs(DAY)), Value("300s"),

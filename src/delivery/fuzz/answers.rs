@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Bytes, World};
 use crate::delivery::{
-    Acknowledgement, Cut, Event, HoldReason, LaneId, Parts, PollOutcome, PostOutcome, ReadBatch,
+    Acknowledgement, Cut, EndpointId, Event, HoldReason, LaneId, Parts, PollOutcome, PostOutcome,
+    Preflight, ReadBatch,
 };
 use crate::hec::Reason;
 use crate::types::{AckId, BatchId, ChannelId, Offset, Position, PositionRange, UnixMicros};
@@ -34,7 +35,7 @@ impl World {
         bad: Option<u64>,
     ) {
         let Some((channel, body)) = self.flight.posting.remove(&lane) else { return };
-        let required = self.config.acknowledgement == Acknowledgement::Required;
+        let required = self.required();
         let reason = || HoldReason::new("invalid token");
         let answer = |status| Reason { status, code: Some(6), text: "Invalid data format".into() };
         let outcome = match kind {
@@ -81,13 +82,61 @@ impl World {
         self.tell(Event::Posted { lane, outcome });
     }
 
+    fn required(&self) -> bool {
+        self.machine.status().acknowledgement == Acknowledgement::Required
+    }
+
+    pub(super) fn undecided(&self) -> bool {
+        self.machine.status().acknowledgement == Acknowledgement::Auto
+    }
+
+    /// An endpoint says whether it acknowledges, asked or not.
+    pub(super) fn say(&mut self, bytes: &mut Bytes<'_>) {
+        let endpoint = EndpointId(usize::from(bytes.below(3)));
+        let said = match bytes.below(6) {
+            0 => Preflight::On,
+            1 | 2 => Preflight::Unknown(HoldReason::new("HTTP 503")),
+            _ => Preflight::Off,
+        };
+        self.answered(endpoint, said);
+    }
+
+    fn answered(&mut self, endpoint: EndpointId, said: Preflight) {
+        if self.flight.asked.remove(&endpoint) {
+            let word = match said {
+                Preflight::On => Some(true),
+                Preflight::Off => Some(false),
+                Preflight::Unknown(_) => None,
+            };
+            self.flight.said.insert(endpoint, word);
+        }
+        self.tell(Event::Preflight { endpoint, said });
+    }
+
+    /// What is chosen follows from what was said, and nothing is chosen twice.
+    pub(super) fn check_choice(&self, undecided: bool) {
+        let (now, said) = (self.machine.status().acknowledgement, &self.flight.said);
+        match now {
+            Acknowledgement::Auto => assert!(undecided, "the choice is forgotten"),
+            Acknowledgement::Required if undecided => {
+                assert!(said.values().any(|word| *word == Some(true)), "{said:?}");
+            }
+            Acknowledgement::Off if undecided => {
+                assert_eq!(said.len(), self.config.endpoints.get(), "all have said");
+                assert!(said.values().all(|word| *word == Some(false)), "{said:?}");
+            }
+            Acknowledgement::Required | Acknowledgement::Off => {}
+        }
+    }
+
     /// A collector takes messages under an id, the next one or `id`.
     fn promise(&mut self, channel: ChannelId, id: Option<u64>, taken: PositionRange) -> AckId {
+        let required = self.required();
         let truth = self.channels.entry(channel).or_default();
         let id = id.unwrap_or_else(|| truth.highest.map_or(0, |highest| highest + 1));
         if truth.highest.is_some_and(|highest| id <= highest) {
             truth.ids.clear();
-            truth.doubted |= self.config.acknowledgement == Acknowledgement::Required;
+            truth.doubted |= required;
         } else {
             truth.highest = Some(id);
             truth.ids.insert(id, taken);
@@ -140,6 +189,10 @@ impl World {
 
     /// Collectors that take and acknowledge whatever is on its way.
     pub(super) fn everything_is_taken(&mut self) {
+        while let Some(endpoint) = self.flight.asked.first().copied() {
+            let even = self.restarts.is_multiple_of(2);
+            self.answered(endpoint, if even { Preflight::On } else { Preflight::Off });
+        }
         while let Some(lane) = nth(self.flight.posting.keys(), 0) {
             self.posted(lane, 9, None, None, None);
         }

@@ -465,6 +465,7 @@ impl Account {
                 assert!(!posting || ids.first() != first, "the first id, during a POST");
                 assert!(self.polling.insert(channel, ids).is_none(), "two polls of a channel");
             }
+            Action::Preflight { .. } => panic!("it is known what counts"),
             Action::Commit(checkpoint) => self.commit(&checkpoint),
             Action::Note(_) => {}
         }

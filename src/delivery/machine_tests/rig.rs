@@ -244,6 +244,21 @@ impl Rig {
         polls
     }
 
+    /// The endpoints that were asked whether they acknowledge since the last look.
+    pub(super) fn preflights(&mut self) -> Vec<usize> {
+        let mut asked = Vec::new();
+        self.actions.retain(|action| {
+            let Action::Preflight { endpoint, .. } = action else { return true };
+            asked.push(endpoint.get());
+            false
+        });
+        asked
+    }
+
+    pub(super) fn said(&mut self, endpoint: usize, said: Preflight) {
+        self.tell(Event::Preflight { endpoint: EndpointId(endpoint), said });
+    }
+
     /// The next poll, whenever the machine wants it.
     pub(super) fn poll(&mut self) -> (ChannelId, Vec<u64>) {
         for _ in 0..100 {

@@ -24,6 +24,15 @@ impl World {
         self.doubts += 1;
     }
 
+    /// A collector is asked whether it acknowledges. It does, if it says anything.
+    pub(super) fn answer_preflight(&mut self, endpoint: usize) -> Preflight {
+        let down = self.collectors[endpoint].down_until > self.now;
+        if down || (self.faulty() && self.dice(3) == 0) {
+            return Preflight::Unknown(HoldReason::new("HTTP 503"));
+        }
+        Preflight::On
+    }
+
     /// A POST reaches its collector.
     pub(super) fn arrive(
         &mut self,

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::hec::CHANNEL_HEADER;
 use crate::hec::response::Answer;
 use crate::sink::Config;
-use crate::sink::client::{self, read_capped};
+use crate::sink::client::{self, read_capped, why};
 use crate::sink::token::Token;
 
 /// How to ask.
@@ -58,16 +58,6 @@ pub(super) async fn heard(sent: reqwest::Result<Response>) -> Result<Heard, Stri
         Ok(body) => Ok(Heard { answer: Answer::parse(status, &body), body, cookie }),
         Err(_) => Err(format!("HTTP {status}, and the answer breaks off or is too long")),
     }
-}
-
-/// The innermost reason of a request without an answer: the outer ones say "error sending
-/// request".
-fn why(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(inner) = innermost.source() {
-        innermost = inner;
-    }
-    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
 }
 
 /// A marker event.

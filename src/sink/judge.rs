@@ -58,15 +58,21 @@ pub(super) fn poll(answer: Result<Vec<AckId>, AckError>) -> PollOutcome {
     }
 }
 
-/// What the answer to the question means whether a collector acknowledges at all. Only Splunk's own
-/// words for it count: 400 with code 14 (Splunk docs: "ACK is disabled").
+/// What the answer to the question means whether a collector acknowledges at all.
 pub(super) fn preflight(status: u16, answer: &Result<Vec<AckId>, AckError>) -> Preflight {
     match answer {
         Ok(_) => Preflight::On,
-        Err(AckError::Fault(reason)) if status == 400 && reason.code == Some(14) => Preflight::Off,
-        Err(AckError::Fault(reason) | AckError::Refused(reason) | AckError::Unreadable(reason)) => {
-            unknown(reason)
-        }
+        Err(_) if said(status, answer) == Some(false) => Preflight::Off,
+        Err(error) => unknown(error.reason()),
+    }
+}
+
+/// Whether it acknowledges, if it says so. Only Splunk's own words count as a no: 400 with code 14
+/// (Splunk docs: "ACK is disabled").
+pub(super) fn said(status: u16, answer: &Result<Vec<AckId>, AckError>) -> Option<bool> {
+    match answer {
+        Ok(_) => Some(true),
+        Err(error) => (status == 400 && error.reason().code == Some(14)).then_some(false),
     }
 }
 

@@ -71,17 +71,6 @@ fn what_is_missing() {
 }
 
 #[test]
-fn values_that_come_later() {
-    check(
-        in_destination,
-        &[(
-            "acknowledgement = \"auto\"",
-            "4: destination.acknowledgement: \"auto\" is not yet supported: it comes with the probe for acknowledgement; write one of \"required\", \"off\"",
-        )],
-    );
-}
-
-#[test]
 fn text_that_is_no_toml() {
     let found = with_minimal("[ingest]\nlisten = 127.0.0.1:8080\nmax_body = 8MiB");
     let fix = "; texts, sizes and durations stand in quotes, each key on a line of its own";

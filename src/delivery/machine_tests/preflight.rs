@@ -180,6 +180,16 @@ fn what_was_in_flight_is_asked_for_once_it_is_known_that_one_can_ask() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_what_nobody_can_be_asked_about_yet() {
+    let (checkpoint, _) = killed();
+    let mut rig = Rig::from(auto(1), &checkpoint);
+    rig.tell(Event::Stop);
+    assert!(rig.machine.stopped(), "{:?}", rig.machine.status());
+    assert_eq!(rig.polls(), []);
+    assert_eq!(rig.machine.checkpoint().window, checkpoint.window);
+}
+
+#[test]
 fn what_was_in_flight_is_sent_again_when_nobody_acknowledges_any_more() {
     let (checkpoint, _) = killed();
     let mut rig = Rig::from(auto(1), &checkpoint);

@@ -179,11 +179,13 @@ impl Channel {
         now: Duration,
         news: bool,
         hurry: bool,
+        longest: Duration,
         chance: &mut Chance,
     ) -> Vec<AckId> {
         self.idle_polls = if news { 0 } else { self.idle_polls.saturating_add(1) };
         let step = if hurry { 0 } else { self.idle_polls.min(POLLS.len() - 1) };
-        let wait = chance.around(POLLS.get(step).copied().unwrap_or(FIRST_POLL));
+        let wait = POLLS.get(step).copied().unwrap_or(FIRST_POLL);
+        let wait = chance.around(wait.min(longest));
         let due = now + wait;
         // A batch accepted while the poll was on its way has asked for an early one.
         self.next_poll = Some(self.next_poll.map_or(due, |at| at.min(due)));

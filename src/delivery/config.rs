@@ -26,6 +26,9 @@ pub struct Config {
     /// How long the last process's channels are asked for acknowledgements before its batches
     /// are sent again (`destination.recall`).
     pub recall: Duration,
+    /// The longest wait between two questions about a channel while batches on it wait for their
+    /// acknowledgement. A channel that stands on a connection of its own has to keep it in use.
+    pub longest_poll: Duration,
     /// Whether an event that is refused alone is dead-lettered at once, without proof that the
     /// collector takes others: for dead letters that are sent again.
     pub believe_refusals: bool,

@@ -74,6 +74,9 @@ struct Flight {
     bodies: BTreeMap<BatchId, PositionRange>,
     /// Channels on which this process has posted.
     own: BTreeSet<ChannelId>,
+    /// Channels that something is kept for.
+    open: BTreeSet<ChannelId>,
+    closed: BTreeSet<ChannelId>,
     committing: Option<Checkpoint>,
     /// Endpoints that are being asked whether they acknowledge.
     asked: BTreeSet<EndpointId>,
@@ -122,6 +125,7 @@ impl World {
             },
             ack_timeout: millis(5000 + 1000 * bytes.number(30)),
             recall: millis(1000 * bytes.number(10)),
+            longest_poll: millis(10_000),
             believe_refusals: bytes.below(8) == 7,
             retry: RetryLimits {
                 initial: millis(1 + bytes.number(250)),
@@ -276,6 +280,8 @@ impl World {
         while let Some(action) = self.machine.poll() {
             self.carry_out(action);
         }
+        let known = |id: &ChannelId| self.machine.channels.contains_key(id);
+        assert!(self.flight.open.iter().all(known), "what is kept for a channel never goes");
         let status = self.machine.status();
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.log.tail()), 0, "the books");
@@ -293,7 +299,7 @@ impl World {
         let flight = &mut self.flight;
         let sane = !flight.nonsense;
         let waits = matches!(action, Action::Preflight { .. } | Action::Commit(_))
-            || matches!(action, Action::Note(_) | Action::Release(_));
+            || matches!(action, Action::Note(_) | Action::Release(_) | Action::Close(_));
         let mode = self.machine.status().acknowledgement;
         assert!(waits || mode != Acknowledgement::Auto, "{action:?} before it is known");
         match action {
@@ -325,6 +331,8 @@ impl World {
                 let known = self.channels.contains_key(&channel);
                 assert!(!known || flight.own.contains(&channel), "another process's channel");
                 flight.own.insert(channel);
+                flight.open.insert(channel);
+                assert!(!flight.closed.contains(&channel), "a POST on a closed channel");
                 let truth = self.channels.entry(channel).or_default();
                 assert!(!truth.doubted, "a POST on a channel in doubt");
                 assert_eq!(*truth.endpoint.get_or_insert(endpoint), endpoint);
@@ -338,8 +346,14 @@ impl World {
                 assert_eq!(truth.endpoint, Some(endpoint));
                 let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
                 assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
+                flight.open.insert(channel);
+                assert!(!flight.closed.contains(&channel), "a poll of a closed channel");
                 assert!(ids.iter().all(|id| truth.told.contains(id)), "an id never given");
                 assert!(flight.polling.insert(channel, ids).is_none(), "two polls of a channel");
+            }
+            Action::Close(channel) => {
+                flight.open.remove(&channel);
+                assert!(flight.closed.insert(channel), "closed twice");
             }
             Action::Preflight { endpoint, channel } => {
                 assert!(!self.channels.contains_key(&channel), "a channel that is used");

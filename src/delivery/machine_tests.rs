@@ -8,6 +8,7 @@ mod random;
 mod refused;
 mod restart;
 mod rig;
+mod severed;
 mod trim;
 
 use super::*;

@@ -76,7 +76,7 @@ impl Delivery {
         let bad = bad.filter(|bad| known.is_none_or(|(events, _)| *bad < events));
         self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
-            self.forget(channel);
+            self.forget(channel, ResendReason::ChannelForgotten);
             self.requeue(id, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         };

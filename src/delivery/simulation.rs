@@ -61,6 +61,7 @@ fn config(seed: u64, endpoints: usize, recall: Duration) -> Config {
         },
         ack_timeout: Duration::from_secs(20),
         recall,
+        longest_poll: Duration::from_secs(10),
         believe_refusals: false,
         retry: RetryLimits {
             initial: Duration::from_millis(250),
@@ -129,6 +130,8 @@ struct World {
     bodies: BTreeMap<BatchId, PositionRange>,
     posting: BTreeMap<LaneId, ChannelId>,
     doubted: BTreeSet<ChannelId>,
+    /// Nothing is sent or asked there any more.
+    closed: BTreeSet<ChannelId>,
     polling: BTreeSet<ChannelId>,
     committed: Checkpoint,
     /// What a process that starts now finds.
@@ -167,6 +170,7 @@ impl World {
             bodies: BTreeMap::new(),
             posting: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            closed: BTreeSet::new(),
             polling: BTreeSet::new(),
             committed: Checkpoint::default(),
             durable: Checkpoint::default(),
@@ -300,6 +304,7 @@ impl World {
         };
         self.buried.retain(passed);
         self.old.append(&mut self.channels);
+        self.closed.clear();
         self.bodies.clear();
         self.posting.clear();
         self.polling.clear();
@@ -389,7 +394,10 @@ impl World {
         match &event {
             Event::Polled { channel, outcome } => {
                 self.polling.remove(channel);
-                if *outcome == PollOutcome::Failed {
+                if *outcome == PollOutcome::Severed {
+                    self.doubts += 1;
+                }
+                if matches!(outcome, PollOutcome::Failed | PollOutcome::Severed) {
                     self.doubted.insert(*channel);
                 }
             }
@@ -403,7 +411,9 @@ impl World {
                     | PostOutcome::Busy { .. }
                     | PostOutcome::Refused { .. }
                     | PostOutcome::TooLarge { .. } => {}
-                    PostOutcome::Doubt { .. } | PostOutcome::Strange(_) => {
+                    PostOutcome::Doubt { .. }
+                    | PostOutcome::Severed { .. }
+                    | PostOutcome::Strange(_) => {
                         self.doubts += 1;
                         self.doubted.insert(channel);
                     }

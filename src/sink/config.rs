@@ -25,6 +25,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// TLS, where it is not the system's trust and nothing else (`[destination.tls]`).
     pub trust: Option<Trust>,
+    /// What ties a channel to one indexer (`destination.affinity`).
+    pub affinity: Affinity,
     /// A proxy on the way (`destination.proxy`).
     pub proxy: Option<Proxy>,
     /// Which endpoint of the collector is used (`destination.endpoint_target`).
@@ -46,6 +48,18 @@ pub struct Config {
     /// The most bytes a message may have in an event; longer ones are cut and flagged
     /// `truncated=1`. Splunk refuses events over `maxEventSize`, 5 MB by default.
     pub max_event: ByteSize,
+}
+
+/// What ties a channel to one indexer behind a load balancer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Nothing: there is one indexer behind each endpoint, or the balancer goes by the address.
+    #[default]
+    None,
+    /// The cookies that the balancer sets.
+    Cookie,
+    /// A connection that the channel has for itself.
+    Connection,
 }
 
 /// What may be kept of messages that the collectors refuse.

@@ -20,7 +20,7 @@ use crate::hec::{ACK_PATH, EVENT_PATH, HEALTH_PATH, ack};
 use crate::types::AckId;
 
 use super::judge;
-use super::Config;
+use super::{Affinity, Config};
 use super::trust::{Trust, TrustParts};
 
 mod ask;
@@ -358,11 +358,14 @@ impl Probe<'_> {
         let mut ids = Vec::new();
         let mut cookie = false;
         for number in 0..MARKERS {
-            let fresh = (number >= MARKERS / 2).then(|| Asker::new(self.config, self.endpoint));
+            // A channel with a connection of its own is never seen on another.
+            let several = self.config.affinity != Affinity::Connection;
+            let fresh = (several && number >= MARKERS / 2)
+                .then(|| Asker::new(self.config, self.endpoint));
             let again;
             let by = match fresh {
                 Some(Ok(new)) => {
-                    again = Asker { channel: asker.channel.clone(), ..new };
+                    again = new.on_channel_of(asker);
                     &again
                 }
                 Some(Err(_)) | None => asker,
@@ -458,12 +461,13 @@ impl Probe<'_> {
         let (outcome, what) = match (rising, cookie, fresh.is_empty()) {
             (_, true, _) => (
                 Outcome::Bad,
-                "several indexers behind one name, with a cookie that was not sent back",
+                "several indexers behind one name, with a cookie that was not sent back: write \
+                 affinity = \"cookie\"",
             ),
             (true, false, false) => (
                 Outcome::Note,
                 "several indexers behind one name, one for each connection; channels are lost \
-                 when connections change",
+                 when connections change: write affinity = \"connection\"",
             ),
             (false, false, _) | (true, false, true) => (
                 Outcome::Bad,

@@ -25,6 +25,7 @@ use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 use super::client::HecClient;
 use super::control::{Control, Controls, Seek};
 use super::ledger::Ledger;
+use super::link::Links;
 use super::numbers::Metrics;
 use super::pace::Pace;
 use super::pack::{Again, Body, Source};
@@ -65,6 +66,7 @@ pub(super) struct Task {
     /// Where what is settled is written down.
     ledger: Ledger,
     client: HecClient,
+    links: Links,
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
@@ -133,6 +135,7 @@ impl Task {
             source: Some(source),
             packing: VecDeque::new(),
             ledger,
+            links: client.links(),
             client,
             bodies: HashMap::new(),
             jobs: JoinSet::new(),
@@ -274,12 +277,12 @@ impl Task {
                     self.jobs.spawn(async move { Done::Posted { lane, outcome, took } });
                     return;
                 };
-                let client = self.client.clone();
+                let (client, link) = (self.client.clone(), self.links.of(channel));
                 let span =
                     trail::post(&self.config.name, batch, self.machine.range(batch), channel);
                 let post = async move {
                     let started = clock::instant();
-                    let outcome = client.post(endpoint, channel, body).await;
+                    let outcome = client.post(endpoint, channel, &link, body).await;
                     let took = clock::instant() - started;
                     trail::posted(&outcome, took);
                     Done::Posted { lane, outcome, took }
@@ -290,14 +293,15 @@ impl Task {
                 self.bodies.remove(&batch);
             }
             Action::Poll { endpoint, channel, ids } => {
-                let client = self.client.clone();
+                let (client, link) = (self.client.clone(), self.links.of(channel));
                 let poll = async move {
-                    let outcome = client.poll(endpoint, channel, &ids).await;
+                    let outcome = client.poll(endpoint, channel, &link, &ids).await;
                     trail::polled(&outcome);
                     Done::Polled(channel, outcome)
                 };
                 self.jobs.spawn(poll.instrument(trail::poll(&self.config.name, channel)));
             }
+            Action::Close(channel) => self.links.close(channel),
             Action::Preflight { endpoint, channel } => {
                 let client = self.client.clone();
                 self.jobs.spawn(async move {

@@ -21,6 +21,8 @@ mod support;
 
 /// `/healthz`, `/readyz`, `/metrics`, `/v1/status`; and that secrets are nowhere.
 mod admin;
+/// `destination.affinity`.
+mod affinity;
 /// `acknowledgement = "auto"`.
 mod auto;
 /// Every fault of the simulated collector at once, poison, and SIGKILL.

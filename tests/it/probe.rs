@@ -189,6 +189,21 @@ async fn an_event_that_is_never_acknowledged_is_found() {
     assert!(printed.step("index").1.contains("not acknowledged within 1 s"), "{printed:?}");
 }
 
+/// With the affinity that a balancer needs there is nothing to be said against it.
+#[tokio::test]
+async fn a_balancer_is_good_with_the_affinity_it_needs() {
+    for (balancer, affinity) in [
+        (Balancer::Cookie { lifetime: None }, "affinity = \"cookie\"\n"),
+        (Balancer::Connection, "affinity = \"connection\"\n"),
+    ] {
+        let indexers = NonZeroUsize::new(3).unwrap();
+        let hec = Hec::with(HecConfig { indexers, balancer, ..HecConfig::default() });
+        let printed = probe(&lab(&hec, affinity), "20s", &[]).await;
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        assert_eq!(printed.step("stickiness").0, "good", "{balancer:?}: {printed:?}");
+    }
+}
+
 #[tokio::test]
 async fn who_counts_the_ids_is_found() {
     for (balancer, outcome, words) in [

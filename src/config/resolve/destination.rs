@@ -15,7 +15,7 @@ use crate::config::table;
 use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
 use crate::hec::Target;
 use crate::hec::mapping::{Format, Mapping, MappingConfig, Nul};
-use crate::sink::{Compression, Config, DeadLetters, RawSource, Start};
+use crate::sink::{Affinity, Compression, Config, DeadLetters, RawSource, Start};
 use crate::types::{ByteSize, DestinationName};
 
 /// Every destination. At least one, each with a name of its own.
@@ -61,7 +61,23 @@ fn resolve(
     let start =
         reader.choice(&table::START, &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
     let timeout = reader.time(&table::TIMEOUT);
+    let affinity = reader.choice(
+        &table::AFFINITY,
+        &[
+            ("none", Affinity::None),
+            ("cookie", Affinity::Cookie),
+            ("connection", Affinity::Connection),
+        ],
+    );
     let proxy = trust::proxy(&mut reader);
+    let affinity = if matches!((&affinity, &proxy), (Ok(Affinity::Connection), Ok(Some(_)))) {
+        let at = reader.place(table::AFFINITY.name());
+        let problem = "a channel has no connection of its own through destination.proxy";
+        let fix = "remove `proxy`, or write affinity = \"cookie\" or \"none\"";
+        Err(reader.mistake(&table::AFFINITY, at, problem, fix))
+    } else {
+        affinity
+    };
     let flow = Flow::read(&mut reader);
     let batch = batch(section.one("destination.batch"), reader.report);
     let dead_letters = dead_letters(section.one("destination.dead_letters"), reader.report);
@@ -77,19 +93,21 @@ fn resolve(
 
     let (endpoints, event) = (endpoints?, event?);
     let count = NonZeroUsize::new(endpoints.len()).ok_or_else(|| reader.bug(&table::ENDPOINTS))?;
+    let affinity = affinity?;
     Ok(Config {
         name: name?,
         endpoints,
         token: token?,
         token_file,
         trust: trust?,
+        affinity,
         proxy: proxy?,
         target: target?,
         raw: raw?,
         compression: compression?,
         start: start?,
         timeout: timeout?.value,
-        delivery: flow?.with(count, batch?.limits()),
+        delivery: flow?.with(count, batch?.limits(), affinity),
         dead_letters: dead_letters?,
         mapping: event.mapping,
         max_event: event.max.value,
@@ -158,6 +176,13 @@ fn name(
     Ok(name)
 }
 
+/// The longest wait between two questions about a channel (Splunk docs: every 10 s).
+const LONGEST_POLL: Duration = Duration::from_secs(10);
+
+/// The same where the questions keep the channel's connection in use: Splunk closes one after 12 s
+/// when it is busy (inputs.conf.spec, `busyKeepAliveIdleTimeout`).
+const OWN_POLL: Duration = Duration::from_secs(5);
+
 /// How batches flow: what the delivery machine is told, but for batches and endpoints.
 #[derive(Debug)]
 struct Flow {
@@ -216,12 +241,21 @@ impl Flow {
         })
     }
 
-    fn with(self, endpoints: NonZeroUsize, batch: BatchLimits) -> delivery::Config {
+    fn with(
+        self,
+        endpoints: NonZeroUsize,
+        batch: BatchLimits,
+        affinity: Affinity,
+    ) -> delivery::Config {
+        let own = affinity == Affinity::Connection;
         delivery::Config {
             endpoints,
             lanes_per_endpoint: self.lanes,
             max_lanes_per_endpoint: self.max_lanes.max(self.lanes),
-            recall: self.recall,
+            // The last process's connections are gone, and with them the ways to its channels.
+            recall: if own { Duration::ZERO } else { self.recall },
+            // Well before a connection that is not used may be closed.
+            longest_poll: if own { OWN_POLL } else { LONGEST_POLL },
             believe_refusals: false,
             window: self.window,
             batch,

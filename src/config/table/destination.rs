@@ -40,6 +40,17 @@ keys! {
         "destination.ack_timeout", time(secs(1), secs(DAY)), Value("300s"),
         "How long a batch may stay without acknowledgement before it is sent again.",
     );
+    AFFINITY = key(
+        "destination.affinity",
+        Choice { now: &["none", "cookie", "connection"], later: &[] },
+        Value("none"),
+        "What ties a channel to one indexer behind a load balancer: an indexer knows only the \
+         acknowledgements of its own channels. `none`: nothing, for endpoints that are one indexer \
+         each, and for balancers that go by the client's address. `cookie`: the cookies that the \
+         balancer sets on a channel's answers are sent back on that channel. `connection`: each \
+         channel has one connection, for balancers of layer 4; when it is lost, what was not \
+         acknowledged on it is sent again, `recall` is 0, and there can be no `proxy`.",
+    );
     COMPRESSION = key(
         "destination.compression",
         Choice { now: &["gzip", "none"], later: &[] },

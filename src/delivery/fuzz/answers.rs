@@ -51,6 +51,7 @@ impl World {
             15 => PostOutcome::Fault(reason()),
             16 => PostOutcome::Strange(reason()),
             17 => PostOutcome::TooLarge { reason: answer(413) },
+            18 => PostOutcome::Severed { sent: bad.is_some() },
             _ => {
                 let events = self.log.events(body);
                 let at = bad.and_then(|bad| events.get(usize::try_from(bad).ok()?));
@@ -72,6 +73,7 @@ impl World {
             PostOutcome::Busy { .. } | PostOutcome::TooLarge { .. } => false,
             PostOutcome::Unreachable { .. }
             | PostOutcome::Doubt { .. }
+            | PostOutcome::Severed { .. }
             | PostOutcome::Missing { .. }
             | PostOutcome::Fault(_)
             | PostOutcome::Strange(_) => true,
@@ -150,6 +152,7 @@ impl World {
         let outcome = match bytes.below(8) {
             0 => PollOutcome::Failed,
             1 => PollOutcome::Fault(HoldReason::new("acknowledgement is disabled")),
+            2 if bytes.below(2) == 0 => PollOutcome::Severed,
             2 => PollOutcome::Answered { acked: Vec::new() },
             3 => PollOutcome::Answered { acked: vec![AckId::new(bytes.number(8))] },
             4 => {
@@ -182,7 +185,9 @@ impl World {
                     self.kept.extend(self.log.events(range));
                 }
             }
-            PollOutcome::Failed | PollOutcome::Fault(_) => truth.doubted = true,
+            PollOutcome::Failed | PollOutcome::Severed | PollOutcome::Fault(_) => {
+                truth.doubted = true;
+            }
         }
         self.tell(Event::Polled { channel, outcome });
     }

@@ -35,6 +35,7 @@ pub(super) fn config() -> Config {
         acknowledgement: Acknowledgement::Required,
         ack_timeout: ACK_TIMEOUT,
         recall: RECALL,
+        longest_poll: Duration::from_secs(10),
         believe_refusals: false,
         retry: RetryLimits {
             initial: Duration::from_millis(250),

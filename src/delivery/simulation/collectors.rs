@@ -60,6 +60,7 @@ impl World {
                 return PostOutcome::Missing { after: None, reason };
             }
             7 => return PostOutcome::Strange(HoldReason::new("<html>")),
+            8 => return PostOutcome::Severed { sent: false },
             _ => {}
         }
         let bad = events.iter().position(|at| self.poison.contains(at));
@@ -67,8 +68,13 @@ impl World {
         events.truncate(bad.unwrap_or(usize::MAX));
         let id = (!events.is_empty()).then(|| self.take(endpoint, channel, events));
         if fault == 3 {
-            // Taken, but the answer is lost.
-            return PostOutcome::Doubt { after: None };
+            // Taken, but the answer is lost, and perhaps the connection with it.
+            let severed = self.dice(3) == 0;
+            return if severed {
+                PostOutcome::Severed { sent: true }
+            } else {
+                PostOutcome::Doubt { after: None }
+            };
         }
         let Some(bad) = bad else { return PostOutcome::Accepted { ack: id, pressed: fault == 4 } };
         let reason = Reason { status: 400, code: Some(6), text: "Invalid data format".into() };
@@ -131,6 +137,7 @@ impl World {
                 acked.extend(ids.last().map(|last| AckId::new(last.get() + 1)));
                 PollOutcome::Answered { acked }
             }
+            2 => PollOutcome::Severed,
             _ => PollOutcome::Answered { acked },
         }
     }

@@ -394,7 +394,7 @@ impl DestinationStatus {
             EndpointStatus { url: url.clone(), state, reason }
         };
         let endpoints: Vec<_> =
-            sink.endpoints().iter().zip(&delivery.endpoints).map(endpoint).collect();
+            status.endpoints.iter().zip(&delivery.endpoints).map(endpoint).collect();
         let state = if status.stuck.is_some() {
             "stuck"
         } else if delivery.paused {

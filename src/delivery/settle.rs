@@ -168,8 +168,7 @@ impl Delivery {
         match outcome {
             PollOutcome::Answered { acked } => {
                 let (news, longest) = (!acked.is_empty(), self.config.longest_poll);
-                let asked =
-                    channel.answered(now, news, self.stopping, longest, &mut self.chance);
+                let asked = channel.answered(now, news, self.stopping, longest, &mut self.chance);
                 // Only what was asked counts, whatever the answer says.
                 for ack in acked.into_iter().filter(|ack| asked.contains(ack)) {
                     self.on_acked(now, id, ack);

@@ -9,11 +9,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
-    HeaderValue, InvalidHeaderValue, RETRY_AFTER, USER_AGENT,
+    HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use reqwest::{Client, Response, StatusCode, Url};
-use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
 use crate::clock;
 use crate::delivery::{EndpointId, HoldReason, PollOutcome, PostOutcome, Preflight};
@@ -22,13 +20,13 @@ use crate::hec::response::Verdict;
 use crate::hec::{ACK_PATH, CHANNEL_HEADER, EVENT_PATH, RAW_PATH, Target};
 use crate::types::{AckId, ChannelId};
 
-use super::config::{Affinity, Config, RawSource};
+use super::config::{Affinity, Config};
+use super::http::{self, AGENT, ClientError, names, raw_query, way};
 use super::judge;
 use super::line::{Broken, Line, Way};
 use super::link::{Link, Links};
 use super::pack::Body;
 use super::token::{Token, TokenReload};
-use super::trust::{Trust, TrustError, TrustParts};
 
 /// The most bytes that are read of an answer to a POST. Real ones have about a hundred.
 const MAX_ANSWER: usize = 64 << 10;
@@ -40,16 +38,9 @@ const MAX_ACK_ANSWER: usize = 1 << 20;
 /// deleted after clients retrieve it).
 const POLL_TIMEOUT: Duration = Duration::from_mins(1);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Splunk closes idle connections after 12 s when it is busy (inputs.conf.spec,
-/// `busyKeepAliveIdleTimeout`); a POST on one that it has just closed ends in doubt.
-pub(super) const POOL_IDLE: Duration = Duration::from_secs(10);
-
 /// The collectors of one destination.
 #[derive(Clone, Debug)]
 pub(super) struct HecClient {
-    http: Client,
     token: Arc<Token>,
     endpoints: Arc<[Endpoint]>,
     affinity: Affinity,
@@ -57,6 +48,7 @@ pub(super) struct HecClient {
 }
 
 struct Endpoint {
+    http: Client,
     event: Url,
     ack: Url,
     /// For channels with a connection of their own.
@@ -71,6 +63,7 @@ impl fmt::Debug for Endpoint {
 
 /// A request.
 struct Ask<'a> {
+    http: &'a Client,
     url: &'a Url,
     way: Option<&'a Way>,
     body: Bytes,
@@ -103,115 +96,47 @@ enum Unheard {
     Line(Broken),
 }
 
-/// Why a destination has no client.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The token cannot stand in a header.
-    #[error("the token holds characters that cannot stand in an HTTP header")]
-    Token(#[source] InvalidHeaderValue),
-    /// TLS, or the resolver.
-    #[error("the HTTP client cannot be made: {0}")]
-    Http(#[from] reqwest::Error),
-    /// An endpoint is no URL.
-    #[error("the endpoint {0} is no URL")]
-    Endpoint(String),
-    /// No TLS.
-    #[error("TLS cannot be set up: {0}")]
-    Trust(#[from] TrustError),
-}
-
-/// Without it, Splunk falls back to HTTP/1.0 (inputs.conf.spec, `forceHttp10`).
-const AGENT: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
-
-/// Splunk shows its administrators who sends (Splunk's own clients send these).
-fn names() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let own = |name| HeaderName::from_static(name);
-    headers.insert(own("__splunk_app_name"), HeaderValue::from_static("forebay"));
-    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
-    headers.insert(own("__splunk_app_version"), version);
-    headers
-}
-
-fn tls(config: &Config) -> Result<rustls::ClientConfig, ClientError> {
-    // The first destination installs it; for the others it is there already.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let trust = match &config.trust {
-        Some(trust) => trust.clone(),
-        None => Trust::new(&TrustParts::default())?,
-    };
-    Ok(trust.client_config())
-}
-
-/// The HTTP client of a destination, which has no token yet.
-pub(super) fn http(config: &Config) -> Result<Client, ClientError> {
-    let builder = Client::builder()
-        .user_agent(AGENT)
-        .default_headers(names())
-        // A redirect would carry the token to somebody else.
-        .redirect(reqwest::redirect::Policy::none())
-        .tls_backend_preconfigured(tls(config)?)
-        .http1_only()
-        .tcp_nodelay(true)
-        .pool_idle_timeout(POOL_IDLE)
-        .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-        .timeout(config.timeout);
-    let builder = match &config.proxy {
-        None => builder.no_proxy(),
-        Some(proxy) => {
-            let through = reqwest::Proxy::all(&proxy.url)?;
-            builder.proxy(match &proxy.credentials {
-                None => through,
-                Some((user, password)) => through.basic_auth(user, password.expose()),
-            })
-        }
-    };
-    Ok(builder.build()?)
-}
-
-/// Where the connections of an endpoint's channels lead.
-fn way(config: &Config, url: &Url) -> Option<Result<Way, ClientError>> {
-    if config.affinity != Affinity::Connection {
-        return None;
-    }
-    let wrong = || ClientError::Endpoint(url.origin().ascii_serialization());
-    let make = || {
-        let host = url.host_str().ok_or_else(wrong)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = url.port_or_known_default().ok_or_else(wrong)?;
-        let tls = if url.scheme() == "http" {
-            None
-        } else {
-            let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
-            Some((name, TlsConnector::from(Arc::new(tls(config)?))))
-        };
-        Ok(Way { host, port, tls, patience: CONNECT_TIMEOUT.min(config.timeout) })
-    };
-    Some(make())
-}
-
 impl HecClient {
     pub(super) fn new(config: &Config) -> Result<Self, ClientError> {
-        let http = http(config)?;
         let token =
             Token::new(&config.token, config.token_file.clone()).map_err(ClientError::Token)?;
+        Self::with(Arc::new(token), config)
+    }
+
+    /// With other endpoints, and the same token.
+    pub(super) fn at(&self, config: &Config) -> Result<Self, ClientError> {
+        Self::with(Arc::clone(&self.token), config)
+    }
+
+    fn with(token: Arc<Token>, config: &Config) -> Result<Self, ClientError> {
+        let shared = http::client(config, None)?;
         let (path, query) = match config.target {
             Target::Event => (EVENT_PATH, String::new()),
             Target::Raw => (RAW_PATH, raw_query(&config.raw)),
         };
-        let endpoint = |endpoint: &String| {
+        let endpoint = |number: usize, endpoint: &String| {
+            let place = config.places.get(number);
+            let endpoint = place.map_or(endpoint, |place| &place.url);
+            let address = place.and_then(|place| place.address);
             let base = endpoint.trim_end_matches('/');
             let url = |rest: String| {
                 let wrong = |_| ClientError::Endpoint(endpoint.clone());
                 Url::parse(&format!("{base}{rest}")).map_err(wrong)
             };
             let (event, ack) = (url(format!("{path}{query}"))?, url(ACK_PATH.to_owned())?);
-            let way = way(config, &event).transpose()?;
-            Ok(Endpoint { event, ack, way })
+            let way = way(config, &event, address).transpose()?;
+            let http = match address {
+                None => shared.clone(),
+                Some(address) => http::client(config, Some((&event, address)))?,
+            };
+            Ok(Endpoint { http, event, ack, way })
         };
-        let endpoints = config.endpoints.iter().map(endpoint).collect::<Result<_, ClientError>>()?;
+        let endpoints = config.endpoints.iter().enumerate();
+        let endpoints = endpoints
+            .map(|(number, text)| endpoint(number, text))
+            .collect::<Result<_, ClientError>>()?;
         let (affinity, timeout) = (config.affinity, config.timeout);
-        Ok(Self { http, token: Arc::new(token), endpoints, affinity, timeout })
+        Ok(Self { token, endpoints, affinity, timeout })
     }
 
     /// The ties of a task's channels.
@@ -263,7 +188,7 @@ impl HecClient {
         if let Some(cookies) = jar.and_then(|jar| jar.header(ask.url)) {
             headers.insert(COOKIE, cookies);
         }
-        let request = self.http.post(ask.url.clone()).headers(headers).timeout(ask.patience);
+        let request = ask.http.post(ask.url.clone()).headers(headers).timeout(ask.patience);
         let response = request.body(ask.body.clone()).send().await.map_err(Unheard::Http)?;
         if let Some(jar) = jar {
             jar.keep(ask.url, response.headers());
@@ -305,10 +230,11 @@ impl HecClient {
         link: &Link,
         body: Body,
     ) -> PostOutcome {
-        let Some(Endpoint { event, way, .. }) = self.endpoints.get(endpoint.get()) else {
+        let Some(Endpoint { http, event, way, .. }) = self.endpoints.get(endpoint.get()) else {
             return PostOutcome::Fault(HoldReason::new("there is no such endpoint"));
         };
         let ask = Ask {
+            http,
             url: event,
             way: way.as_ref(),
             body: body.bytes,
@@ -379,6 +305,7 @@ impl HecClient {
 /// The question about some ids.
 fn question<'a>(endpoint: &'a Endpoint, ids: &[AckId], limit: usize) -> Ask<'a> {
     Ask {
+        http: &endpoint.http,
         url: &endpoint.ack,
         way: endpoint.way.as_ref(),
         // Not compressed: some collectors read this body as it is.
@@ -392,21 +319,6 @@ fn question<'a>(endpoint: &'a Endpoint, ids: &[AckId], limit: usize) -> Ask<'a> 
 
 /// The first id of a channel, which nothing was ever posted on.
 const NEVER_GIVEN: AckId = AckId::new(0);
-
-/// What `/raw` is told about all lines of a request.
-fn raw_query(source: &RawSource) -> String {
-    let RawSource { host, source, sourcetype, index } = source;
-    let mut url = reqwest::Url::parse("http://x").ok();
-    for (name, value) in
-        [("host", host), ("source", source), ("sourcetype", sourcetype), ("index", index)]
-    {
-        if let (Some(url), Some(value)) = (&mut url, value) {
-            url.query_pairs_mut().append_pair(name, value);
-        }
-    }
-    let query = url.as_ref().and_then(reqwest::Url::query).unwrap_or_default();
-    if query.is_empty() { String::new() } else { format!("?{query}") }
-}
 
 /// What a POST without an answer means.
 fn failed(error: &Unheard) -> PostOutcome {

@@ -93,7 +93,10 @@ mod tests {
     fn what_one_answer_sets_the_next_request_sends() {
         let jar = Jar::default();
         assert_eq!(sent(&jar, EVENT), "");
-        jar.keep(&url(EVENT), &answer(&["AWSALB=one; Path=/; Expires=Fri, 01 Jan 2100 00:00:00 GMT"]));
+        jar.keep(
+            &url(EVENT),
+            &answer(&["AWSALB=one; Path=/; Expires=Fri, 01 Jan 2100 00:00:00 GMT"]),
+        );
         assert_eq!(sent(&jar, ACK), "AWSALB=one");
         jar.keep(&url(ACK), &answer(&["AWSALB=two; Path=/; HttpOnly; Secure"]));
         assert_eq!(sent(&jar, EVENT), "AWSALB=two");

@@ -117,6 +117,8 @@ mod tests {
             PostOutcome::Unreachable { .. } => Kind::Unreachable,
             PostOutcome::Missing { .. } => Kind::Missing,
             PostOutcome::Doubt { .. } => Kind::Doubt,
+            // No answer says so.
+            PostOutcome::Severed { .. } => Kind::Unreachable,
             PostOutcome::Refused { bad, .. } => Kind::Refused(*bad),
             PostOutcome::TooLarge { .. } => Kind::TooLarge,
             PostOutcome::Fault(_) => Kind::Held,

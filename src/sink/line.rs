@@ -6,12 +6,10 @@
 //! used for so long that it may be, the channel is over, and whoever uses it is told so
 //! ([`Broken::Severed`]).
 
-use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::{Future, pending};
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,7 +26,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::clock;
 
-use super::client::{Heard, POOL_IDLE, Unreadable};
+use super::client::{Heard, Unreadable};
+use super::http::POOL_IDLE;
 
 /// Where a connection leads.
 #[derive(Clone)]
@@ -173,11 +172,12 @@ impl Way {
         let Some((name, connector)) = &self.tls else { return handshake(stream).await };
         match connector.connect(name.clone(), stream).await {
             Ok(stream) => handshake(stream).await,
-            Err(error) => Err(match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
-            {
-                Some(tls) => Broken::Tls(tls.clone()),
-                None => unreachable(error),
-            }),
+            Err(error) => {
+                Err(match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+                    Some(tls) => Broken::Tls(tls.clone()),
+                    None => unreachable(error),
+                })
+            }
         }
     }
 }
@@ -187,8 +187,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let opened = http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) =
-        opened.map_err(|error| Broken::Unreachable(error.to_string()))?;
+    let (sender, connection) = opened.map_err(|error| Broken::Unreachable(error.to_string()))?;
     let driver: Driver = Box::pin(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, cause = ?error.source(), "a channel's connection has ended");

@@ -79,7 +79,8 @@ impl Metrics {
             in_flight: metrics::gauge!("forebay_batches_in_flight", &[label()]),
             held: metrics::gauge!("forebay_destination_held", &[label()]),
             required: metrics::gauge!("forebay_acknowledgement_required", &[label()]),
-            modes: [Acknowledgement::Required, Acknowledgement::Off, Acknowledgement::Auto].map(mode),
+            modes: [Acknowledgement::Required, Acknowledgement::Off, Acknowledgement::Auto]
+                .map(mode),
             paused: metrics::gauge!("forebay_destination_paused", &[label()]),
             difference: metrics::gauge!("forebay_books_difference", &[label()]),
         }

@@ -20,8 +20,8 @@ use crate::hec::{ACK_PATH, EVENT_PATH, HEALTH_PATH, ack};
 use crate::types::AckId;
 
 use super::judge;
-use super::{Affinity, Config};
 use super::trust::{Trust, TrustParts};
+use super::{Affinity, Config};
 
 mod ask;
 mod choice;
@@ -125,8 +125,7 @@ pub async fn probe(config: &Config, wait: Duration) -> Vec<Finding> {
     let (mut findings, mut all) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {
         let mut said = Vec::new();
-        let mut probe =
-            Probe { config, wait, endpoint, findings: &mut findings, said: &mut said };
+        let mut probe = Probe { config, wait, endpoint, findings: &mut findings, said: &mut said };
         probe.endpoint().await;
         all.push(said.pop().flatten());
     }
@@ -360,8 +359,8 @@ impl Probe<'_> {
         for number in 0..MARKERS {
             // A channel with a connection of its own is never seen on another.
             let several = self.config.affinity != Affinity::Connection;
-            let fresh = (several && number >= MARKERS / 2)
-                .then(|| Asker::new(self.config, self.endpoint));
+            let fresh =
+                (several && number >= MARKERS / 2).then(|| Asker::new(self.config, self.endpoint));
             let again;
             let by = match fresh {
                 Some(Ok(new)) => {

@@ -27,6 +27,7 @@ use super::chosen::Chosen;
 use super::client::HecClient;
 use super::cut::Pieces;
 use super::ledger::{Ledger, Letters};
+use super::names::{self, Places};
 use super::pack::{Again, Body, Source};
 use super::task::{Makings, Task};
 use super::{Compression, Config, Ended, KnownDrains};
@@ -47,6 +48,8 @@ pub(super) struct Redrive {
     pub(super) drains: watch::Receiver<KnownDrains>,
     /// What counts as delivered.
     pub(super) chosen: Chosen,
+    /// The endpoints, where they can change.
+    pub(super) set: Option<watch::Receiver<Places>>,
 }
 
 impl Redrive {
@@ -64,9 +67,15 @@ impl Redrive {
                 && self.wal.letter_book(&self.config.name).redriving > 0
             {
                 self.config.delivery.acknowledgement = mode;
+                names::follow(&mut self.set, &mut self.config, &mut self.client);
                 match self.some().await {
                     Ok(letters) if !letters.is_empty() => {
-                        if self.send(letters, stop.clone(), grace).await == Ended::LogGone {
+                        let stopping = stop.child_token();
+                        let mut set = self.set.clone();
+                        let sending = self.send(letters, stopping.clone(), grace);
+                        if names::unless_changed(&mut set, &stopping, sending).await
+                            == Ended::LogGone
+                        {
                             return;
                         }
                         continue;
@@ -143,6 +152,7 @@ impl Redrive {
                 tail,
                 shown: None,
                 control: None,
+                set: None,
                 pace: None,
             },
             Epoch::start(),

@@ -24,6 +24,7 @@ use crate::wal::Wal;
 use super::chosen::Chosen;
 use super::client::HecClient;
 use super::ledger::Ledger;
+use super::names::{self, Places};
 use super::pace::Pace;
 use super::pack::Packer;
 use super::pick::Pick;
@@ -42,6 +43,8 @@ pub(super) struct Replaying {
     pub(super) drains: watch::Receiver<KnownDrains>,
     /// What counts as delivered.
     pub(super) chosen: Chosen,
+    /// The endpoints, where they can change.
+    pub(super) set: Option<watch::Receiver<Places>>,
 }
 
 impl Replaying {
@@ -67,10 +70,13 @@ impl Replaying {
                 continue;
             };
             self.config.delivery.acknowledgement = mode;
+            names::follow(&mut self.set, &mut self.config, &mut self.client);
             let id = replay.id.clone();
             let stopping = stop.child_token();
             let Some(task) = self.task(replay) else { return };
+            let mut set = self.set.clone();
             let sending = task.run(stopping.clone(), grace);
+            let sending = names::unless_changed(&mut set, &stopping, sending);
             let mut sending = std::pin::pin!(sending);
             let ended = loop {
                 tokio::select! {
@@ -160,6 +166,7 @@ impl Replaying {
             tail,
             shown: None,
             control: None,
+            set: None,
             pace: replay.rate.map(Pace::new),
             ledger: Ledger::replay(&replay),
         };

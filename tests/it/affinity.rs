@@ -9,7 +9,7 @@ use forebay::simulate::ledger::{Audit, audit};
 use crate::support::{Hec, Lab, SOON, eventually, measured};
 
 /// Quick, and with so many channels that each indexer has some.
-const COMMON: &str = "lanes = 4\nack_timeout = \"3s\"\n";
+const COMMON: &str = "lanes = 4\nack_timeout = \"2s\"\n";
 const BATCHES: &str = "[destination.batch]\nmax_events = 50\nlinger = \"5ms\"\n";
 
 fn behind(balancer: Balancer, change: impl FnOnce(&mut HecConfig)) -> Hec {
@@ -59,13 +59,20 @@ async fn cookies_keep_each_channel_with_its_indexer() {
     assert!(!lab.log().contains("AWSALB"), "no cookie is in the log");
 }
 
+/// A few frames, as everything of them is sent until its acknowledgement happens to be heard.
+async fn delivered_in_the_end(lab: &Lab, hec: &Hec) -> Audit {
+    lab.send(|config| config.frames = Some(15)).end().await;
+    lab.drained(Duration::from_secs(60)).await;
+    lab.audit(hec)
+}
+
 /// Without: nothing is lost, and much is sent twice.
 #[tokio::test]
 async fn without_cookies_nothing_is_lost_and_much_is_doubled() {
     let hec = behind(Balancer::Cookie { lifetime: None }, |_| {});
     let mut lab = lab(&hec, "none");
     lab.start().await;
-    let found = delivered(&lab, &hec, async || {}).await;
+    let found = delivered_in_the_end(&lab, &hec).await;
     measured("duplicates behind a cookie balancer without cookies", found.duplicates);
     assert!(found.duplicates > 0, "{found}");
 }
@@ -104,7 +111,7 @@ async fn without_a_connection_of_its_own_nothing_is_lost_and_much_is_doubled() {
     let hec = behind(Balancer::Connection, |_| {});
     let mut lab = lab(&hec, "none");
     lab.start().await;
-    let found = delivered(&lab, &hec, async || {}).await;
+    let found = delivered_in_the_end(&lab, &hec).await;
     measured("duplicates behind a balancer of layer 4 without affinity", found.duplicates);
     assert!(found.duplicates > 0, "{found}");
 }
@@ -136,8 +143,7 @@ async fn connections_that_break_lose_nothing_and_confirm_nothing() {
     lab.drained(Duration::from_secs(60)).await;
     let found = lab.audit(&hec);
     measured("duplicates with connections that break", found.duplicates);
-    let lost = resent(&lab, "connection_lost").await + resent(&lab, "doubt").await;
-    assert!(lost > 0.0, "connections did break");
+    assert!(resent(&lab, "connection_lost").await > 0.0, "channels ended with their connections");
 }
 
 /// A collector that closes idle connections: what waits for its acknowledgement keeps them in use,

@@ -60,8 +60,7 @@ async fn mode(lab: &Lab) -> String {
 async fn chooses(lab: &Lab, wanted: &str) {
     eventually(SOON, wanted, async || mode(lab).await == wanted).await;
     for known in ["required", "off", "unknown"] {
-        let series =
-            format!("forebay_acknowledgement{{destination=\"splunk\",mode=\"{known}\"}}");
+        let series = format!("forebay_acknowledgement{{destination=\"splunk\",mode=\"{known}\"}}");
         let expected = if known == wanted { 1.0 } else { 0.0 };
         assert_eq!(lab.metric(&series).await, Some(expected), "{series}");
     }
@@ -152,10 +151,10 @@ async fn nothing_is_sent_until_it_is_known() {
     }
     hec.stop().await;
     held(&lab, 0, "refused").await;
-    assert_eq!((mode(&lab).await.as_str(), &*destination(&lab).await["state"].to_string()), (
-        "unknown",
-        "\"held\""
-    ));
+    assert_eq!(
+        (mode(&lab).await.as_str(), &*destination(&lab).await["state"].to_string()),
+        ("unknown", "\"held\"")
+    );
     assert_eq!(lab.metric("forebay_destination_held{destination=\"splunk\"}").await, Some(1.0));
     eventually(SOON, "all is counted", async || lab.books("splunk").await.pending == 10).await;
 

@@ -69,6 +69,8 @@ mod isolation;
 mod letter_tools;
 /// Full disks, held requests, memory.
 mod limits;
+/// `destination.resolve`.
+mod names;
 /// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.

@@ -70,6 +70,7 @@ fn resolve(
         ],
     );
     let proxy = trust::proxy(&mut reader);
+    let resolve_every = resolve_every(&mut reader, matches!(proxy, Ok(Some(_))));
     let affinity = if matches!((&affinity, &proxy), (Ok(Affinity::Connection), Ok(Some(_)))) {
         let at = reader.place(table::AFFINITY.name());
         let problem = "a channel has no connection of its own through destination.proxy";
@@ -94,12 +95,15 @@ fn resolve(
     let (endpoints, event) = (endpoints?, event?);
     let count = NonZeroUsize::new(endpoints.len()).ok_or_else(|| reader.bug(&table::ENDPOINTS))?;
     let affinity = affinity?;
+    let resolve_every = resolve_every?;
     Ok(Config {
         name: name?,
         endpoints,
         token: token?,
         token_file,
         trust: trust?,
+        resolve_every,
+        places: Vec::new(),
         affinity,
         proxy: proxy?,
         target: target?,
@@ -112,6 +116,24 @@ fn resolve(
         mapping: event.mapping,
         max_event: event.max.value,
     })
+}
+
+/// How often names are looked up, if each address of theirs is an endpoint.
+fn resolve_every(
+    reader: &mut Reader<'_, '_, '_>,
+    through_proxy: bool,
+) -> Result<Option<Duration>, Reported> {
+    let key = &table::RESOLVE;
+    let all = reader.choice(key, &[("one", false), ("all", true)]);
+    let every = reader.time(&table::RESOLVE_INTERVAL);
+    let (all, every) = (all?, every?);
+    if all && through_proxy {
+        let at = reader.place(key.name());
+        let problem = "the proxy looks the names up (destination.proxy)";
+        let fix = "remove `proxy`, or write resolve = \"one\"";
+        return Err(reader.mistake(key, at, problem, fix));
+    }
+    Ok(all.then_some(every.value))
 }
 
 /// Where the token came from, if that is a file: read again when a collector refuses the token.

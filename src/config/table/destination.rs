@@ -51,6 +51,21 @@ keys! {
          channel has one connection, for balancers of layer 4; when it is lost, what was not \
          acknowledged on it is sent again, `recall` is 0, and there can be no `proxy`.",
     );
+    RESOLVE = key(
+        "destination.resolve",
+        Choice { now: &["one", "all"], later: &[] },
+        Value("one"),
+        "What a name with several addresses in `endpoints` is. `one`: one endpoint, and each \
+         connection takes an address. `all`: an endpoint for each address, with lanes and a state of \
+         its own, at most 64; certificates are still those of the name. There can be no `proxy` \
+         then, which would look the name up itself.",
+    );
+    RESOLVE_INTERVAL = key(
+        "destination.resolve_interval", time(secs(1), secs(HOUR)), Value("60s"),
+        "With `resolve = \"all\"`: how often names are looked up. When the addresses change, what is in \
+         flight settles for up to 2 s, and what does not is asked for or sent again. A lookup that \
+         fails changes nothing.",
+    );
     COMPRESSION = key(
         "destination.compression",
         Choice { now: &["gzip", "none"], later: &[] },

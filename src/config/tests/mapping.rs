@@ -158,6 +158,20 @@ fn a_channel_has_no_connection_of_its_own_through_a_proxy() {
 }
 
 #[test]
+fn a_proxy_looks_names_up_itself() {
+    check(
+        in_destination,
+        &[(
+            "resolve = \"all\"\nproxy = \"http://proxy:3128\"",
+            "4: destination.resolve: the proxy looks the names up (destination.proxy); remove `proxy`, or write resolve = \"one\"",
+        )],
+    );
+    let config = right(&format!("{}\nresolve = \"all\"", MINIMAL.trim()));
+    assert_eq!(config.destinations[0].resolve_every, Some(Duration::from_mins(1)));
+    assert_eq!(right(MINIMAL).destinations[0].resolve_every, None);
+}
+
+#[test]
 fn a_connection_of_its_own_is_kept_in_use_and_not_asked_for_after_a_restart() {
     let minimal = MINIMAL;
     let config = right(&format!("{}\naffinity = \"connection\"", minimal.trim()));

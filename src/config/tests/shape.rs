@@ -1,6 +1,6 @@
 //! Keys that do not exist, are missing, come later, or stand in no TOML: each message.
 
-use super::{check, in_destination, messages, with_minimal};
+use super::{check, messages, with_minimal};
 
 #[test]
 fn unknown_keys() {

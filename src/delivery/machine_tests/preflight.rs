@@ -50,7 +50,11 @@ fn nothing_is_read_before_the_collectors_have_said() {
     rig.grow(3 * BATCH);
     assert_eq!(rig.preflights(), [0]);
     rig.pass(Duration::from_secs(100));
-    assert_eq!((rig.actions.len(), mode(&rig)), (0, Acknowledgement::Auto), "one question at a time");
+    assert_eq!(
+        (rig.actions.len(), mode(&rig)),
+        (0, Acknowledgement::Auto),
+        "one question at a time"
+    );
     rig.said(0, Preflight::On);
     assert_eq!(chosen(&rig), [Acknowledgement::Required]);
     let sent = rig.send();

@@ -15,7 +15,7 @@ fn closed(rig: &mut Rig) -> Vec<ChannelId> {
 }
 
 /// Two batches are outstanding on the channel, and a third is on its way.
-fn outstanding() -> (Rig, super::rig::Sent) {
+fn outstanding() -> (Rig, rig::Sent) {
     let mut rig = Rig::new(one_lane());
     rig.grow(3 * BATCH);
     for ack in 0..2 {
@@ -45,6 +45,7 @@ fn what_is_outstanding_is_sent_again_and_nobody_is_asked() {
             again.push(offsets(rig.ranges[&sent.batch]).start);
             rig.accepted(sent, ack);
         }
+        again.sort_unstable();
         assert_eq!(again, [0, BATCH, 2 * BATCH]);
         assert!(rig.polls().iter().all(|(channel, _)| *channel != lost.channel));
         // What another indexer would say of the old channel settles nothing.

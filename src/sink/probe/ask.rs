@@ -10,10 +10,11 @@ use super::PATIENCE;
 use crate::clock;
 use crate::hec::CHANNEL_HEADER;
 use crate::hec::response::Answer;
+use crate::sink::client::{read_capped, why};
+use crate::sink::http;
 use crate::sink::jar::Jar;
-use crate::sink::{Affinity, Config};
-use crate::sink::client::{self, read_capped, why};
 use crate::sink::token::Token;
+use crate::sink::{Affinity, Config};
 
 /// How to ask.
 pub(super) struct Asker {
@@ -36,7 +37,7 @@ impl Asker {
     pub(super) fn new(config: &Config, endpoint: &str) -> Result<Self, String> {
         let token = Token::new(&config.token, None).map_err(|error| error.to_string())?;
         Ok(Self {
-            http: client::http(config).map_err(|error| error.to_string())?,
+            http: http::client(config, None).map_err(|error| error.to_string())?,
             authorization: token.header(),
             base: endpoint.trim_end_matches('/').to_owned(),
             channel: uuid::Uuid::new_v4().to_string(),

@@ -138,10 +138,8 @@ impl Delivery {
     /// Takes in what happened. `now` never goes back.
     pub fn handle(&mut self, now: Duration, event: Event) {
         self.now = now;
-        if !std::mem::replace(&mut self.started, true) {
-            if !self.undecided() {
-                self.start_recall(now);
-            }
+        if !std::mem::replace(&mut self.started, true) && !self.undecided() {
+            self.start_recall(now);
         }
         match event {
             Event::Tail(tail) => self.tail = tail,

@@ -288,7 +288,7 @@ impl Account {
             Answer::Nothing => PostOutcome::Accepted { ack: None, pressed: false },
             Answer::Unreachable => PostOutcome::Unreachable { after },
             Answer::Doubt => PostOutcome::Doubt { after },
-            Answer::Severed => PostOutcome::Severed { sent: pick % 2 == 0 },
+            Answer::Severed => PostOutcome::Severed { sent: pick.is_multiple_of(2) },
             Answer::Fault => fault(),
             Answer::Refused { bad, ack } => {
                 let events = offsets(range).count() as u64;

@@ -12,7 +12,7 @@ use forebay::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
-use super::case::Case;
+use super::case::{Case, Setting};
 use super::options::{Options, Relay};
 use super::roles::{PASSWORD, Sent, TOKEN, Taken, USER};
 
@@ -36,6 +36,10 @@ pub(super) async fn within(
     }
     true
 }
+
+const CONFIG: &str = "forebay.toml";
+const DATA: &str = "data";
+const ADMIN_TOKEN: &str = "admin-token";
 
 #[derive(Debug)]
 struct Own {
@@ -80,10 +84,20 @@ impl Drop for Own {
 pub(super) struct Hec(Own);
 
 impl Hec {
-    pub(super) fn start(options: &Options) -> Self {
-        let mut own = Own::start(&["hec".to_owned(), options.hec.to_string()]);
+    pub(super) fn start(listen: SocketAddr, ack_after: Duration) -> Self {
+        let ack_after = format!("--ack-after={}", ack_after.as_millis());
+        let mut own = Own::start(&["hec".to_owned(), listen.to_string(), ack_after]);
         assert_eq!(own.hear::<String>(), "listening");
         Self(own)
+    }
+
+    /// One that hangs, and one that refuses, on the ports behind that of the one that works.
+    pub(super) fn broken(options: &Options) -> [Self; 2] {
+        [(1, "hang"), (2, "refuse")].map(|(more, how)| {
+            let mut hec = Self::start(beside(options.hec, more), Duration::ZERO);
+            hec.0.tell(how);
+            hec
+        })
     }
 
     pub(super) fn taken(&mut self) -> Taken {
@@ -110,7 +124,7 @@ impl Logplex {
     pub(super) fn start(
         options: &Options,
         relay: &Relay,
-        (connections, messages): (u32, u32),
+        case: &Case,
         time: Option<Duration>,
         rate: Option<f64>,
     ) -> Self {
@@ -121,8 +135,9 @@ impl Logplex {
         let mut args = vec!["logplex".to_owned(), options.ingest.to_string()];
         let mut add = |name: &str, value: String| args.extend([format!("--{name}"), value]);
         add("path", path.to_owned());
-        add("connections", connections.to_string());
-        add("messages", messages.to_string());
+        add("connections", case.connections.to_string());
+        add("messages", case.messages.to_string());
+        add("drains", case.drains.to_string());
         if let Some(time) = time {
             add("seconds", time.as_secs_f64().to_string());
         }
@@ -159,9 +174,9 @@ impl Running {
     ) -> (Self, Duration) {
         let mut command = match relay {
             Relay::Forebay => {
-                let file = dir.join("forebay.toml");
-                fs::write(&file, config(options, case, &dir.join("data"))).unwrap();
-                fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+                let file = dir.join(CONFIG);
+                secret(&dir.join(ADMIN_TOKEN), "bench-admin-token-of-no-secrecy");
+                secret(&file, &config(options, case, dir));
                 let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
                 command.arg("serve").arg("--config").arg(file);
                 command
@@ -208,7 +223,7 @@ impl Running {
 
     /// The data directory.
     pub(super) fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        self.dir.join(DATA)
     }
 
     /// Forebay's status.
@@ -221,6 +236,15 @@ impl Running {
         let text = self.get("/metrics")?;
         let name = "forebay_message_bytes_received_total ";
         text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok())
+    }
+
+    /// Begins a replay of what there is.
+    pub(super) fn replay(&self, rate: u32) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.args(["replay", "start", "hec-1", "--from", "earliest", "--rate"]);
+        command.arg(rate.to_string()).arg("--config").arg(self.dir.join(CONFIG));
+        let out = command.stdin(Stdio::null()).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
     fn get(&self, path: &str) -> Option<String> {
@@ -253,19 +277,37 @@ impl Drop for Running {
     }
 }
 
-fn config(options: &Options, case: &Case, data: &Path) -> String {
+/// The address so many ports further on.
+fn beside(mut address: SocketAddr, ports: u16) -> SocketAddr {
+    address.set_port(address.port() + ports);
+    address
+}
+
+fn secret(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn config(options: &Options, case: &Case, dir: &Path) -> String {
     let Options { ingest, hec, admin, .. } = options;
+    let segment_size = if case.setting == Setting::Busy { "16MiB" } else { "128MiB" };
     let mut text = format!(
         "data_dir = \"{}\"\n[ingest]\nlisten = \"{ingest}\"\n\
          [[ingest.user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
-         [wal]\nmax_size = \"200GiB\"\nretention = \"0s\"\n[admin]\nlisten = \"{admin}\"\n",
-        data.display()
+         [wal]\nmax_size = \"200GiB\"\nretention = \"0s\"\nsegment_size = \"{segment_size}\"\n\
+         [admin]\nlisten = \"{admin}\"\ntoken_file = \"{}\"\n",
+        dir.join(DATA).display(),
+        dir.join(ADMIN_TOKEN).display()
     );
     let compression = if case.gzip { "gzip" } else { "none" };
-    for number in 1..=case.destinations {
+    let broken = case.setting == Setting::Broken;
+    let window = if let Setting::Window(batches) = case.setting { batches } else { 1024 };
+    for number in 1..=if broken { 3 } else { case.destinations } {
+        let hec = if broken { beside(*hec, number - 1) } else { *hec };
         text.push_str(&format!(
             "[[destination]]\nname = \"hec-{number}\"\nendpoints = [\"http://{hec}\"]\n\
-             token = \"{TOKEN}\"\ncompression = \"{compression}\"\nretry_max = \"1s\"\n"
+             token = \"{TOKEN}\"\ncompression = \"{compression}\"\nretry_max = \"1s\"\n\
+             window = {window}\n"
         ));
     }
     text

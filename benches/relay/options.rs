@@ -14,6 +14,9 @@ pub(super) struct Options {
     /// A few cases, for a first impression in less than three minutes.
     #[arg(long)]
     pub(super) quick: bool,
+    /// Instead of the usual cases: series that show how cost grows with one thing at a time.
+    #[arg(long, conflicts_with = "quick")]
+    pub(super) scale: bool,
     /// How often each case is measured; without, 1 with --quick and 5 otherwise.
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
@@ -38,6 +41,9 @@ pub(super) struct Options {
     /// drains the backlog, and waits until its space is free.
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub(super) soak: Option<ByteSize>,
+    /// Instead of all that: how long a single frame takes to its acknowledgement, one at a time.
+    #[arg(long, conflicts_with = "soak")]
+    pub(super) light: bool,
     /// Where relays listen.
     #[arg(long, default_value = "127.0.0.1:18080", value_name = "ADDRESS")]
     pub(super) ingest: SocketAddr,
@@ -72,6 +78,9 @@ pub(super) enum Role {
 #[derive(Debug, clap::Args)]
 pub(super) struct HecRole {
     pub(super) listen: SocketAddr,
+    /// When events are acknowledged, in milliseconds.
+    #[arg(long, default_value = "0")]
+    pub(super) ack_after: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +92,8 @@ pub(super) struct LogplexRole {
     pub(super) connections: u32,
     #[arg(long)]
     pub(super) messages: u32,
+    #[arg(long)]
+    pub(super) drains: u32,
     /// Without, until its standard input ends.
     #[arg(long)]
     pub(super) seconds: Option<f64>,

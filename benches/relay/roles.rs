@@ -39,16 +39,18 @@ pub(super) struct Sent {
     pub(super) kept_up: bool,
 }
 
-/// A HEC that indexes at once. It obeys lines: `?` prints what it has, `hold` makes it busy, `go`
-/// makes it work again; the end of its input is its own.
+/// A HEC that indexes at once, unless it is told to take its time. It obeys lines: `?` prints what
+/// it has, `hold` makes it busy, `hang` and `refuse` make it do that, `go` makes it work again; the
+/// end of its input is its own.
 pub(super) fn hec(role: &HecRole) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     // No room for single messages: the totals are enough, and a soak has many.
     let ledger = Arc::new(HecLedger::new(0, 0));
+    let ack_after = Duration::from_millis(role.ack_after);
     let config = HecConfig {
         listen: role.listen,
         tokens: vec![HecToken { value: Secret::new(TOKEN.to_owned()), ..HecToken::default() }],
-        ack: AckMode::AT_ONCE,
+        ack: AckMode::After { min: ack_after, max: ack_after },
         ..HecConfig::default()
     };
     let server = {
@@ -66,6 +68,8 @@ pub(super) fn hec(role: &HecRole) {
                 say(&Taken { indexed: totals.indexed, acknowledged: totals.acknowledged });
             }
             "hold" => handle.set_fault(Some(Fault::always(FaultKind::Busy))),
+            "hang" => handle.set_fault(Some(Fault::always(FaultKind::Hang))),
+            "refuse" => handle.set_fault(Some(Fault::always(FaultKind::InvalidToken))),
             "go" => handle.set_fault(None),
             other => panic!("{other:?} is no command"),
         }
@@ -84,6 +88,7 @@ pub(super) fn logplex(role: &LogplexRole) {
         password: Secret::new(PASSWORD.to_owned()),
         connections: NonZeroU32::new(role.connections).unwrap(),
         messages_per_frame: NonZeroU32::new(role.messages).unwrap(),
+        drains: NonZeroU32::new(role.drains).unwrap(),
         duration: role.seconds.map(Duration::from_secs_f64),
         rate: role.rate,
         ..LogplexConfig::default()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay::clock;
 
-use super::case::{Case, Load, build};
+use super::case::{Case, Load, Setting, build};
 use super::children::{Hec, NOW_AND_THEN, Running, within};
 use super::options::{Options, Relay};
 use super::proc::{Used, files, memory, peak_memory};
@@ -13,14 +13,21 @@ use super::proc::{Used, files, memory, peak_memory};
 /// segment that is written to, and what RocksDB has not flushed.
 const LEFT: u64 = 512 << 20;
 
-const CASE: Case =
-    Case { connections: 8, messages: 1000, gzip: false, destinations: 1, load: Load::Peak };
+const CASE: Case = Case {
+    connections: 8,
+    messages: 1000,
+    gzip: false,
+    destinations: 1,
+    drains: 1,
+    load: Load::Peak,
+    setting: Setting::Usual,
+};
 
 const MB: f64 = 1e6;
 
 pub(super) async fn run(options: &Options, size: u64) {
     let dir = options.directory();
-    let mut hec = Hec::start(options);
+    let mut hec = Hec::start(options.hec, Duration::ZERO);
     let relay = Relay::Forebay;
     println!("| what | figure |\n|---|---|");
 

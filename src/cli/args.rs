@@ -267,7 +267,7 @@ pub(super) struct LogplexArgs {
     /// Messages a second over all connections; without, as fast as it goes.
     #[arg(long, value_name = "N")]
     pub(super) rate: Option<f64>,
-    /// Drain tokens.
+    /// Drain tokens. With more of them than connections, a connection takes its share in turn.
     #[arg(long, default_value = "1", value_name = "N")]
     pub(super) drains: NonZeroU32,
     /// Send the frames of this file, made by `forebay wal export --format frames`, with their own

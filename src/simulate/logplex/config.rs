@@ -37,7 +37,9 @@ pub struct LogplexConfig {
     pub rate: Option<f64>,
     /// How long to send.
     pub duration: Option<Duration>,
-    /// Drain tokens; connections are dealt over them. See [`drain_token`].
+    /// Drain tokens; connections are dealt over them. With more drains than connections, each
+    /// connection takes its share of them in turn, frame by frame (a Logplex node has a connection
+    /// for each drain). See [`drain_token`].
     pub drains: NonZeroU32,
     /// The number that makes the texts and frame ids of this run unique. Without: a random one.
     pub run: Option<u32>,

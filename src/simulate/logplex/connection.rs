@@ -96,6 +96,7 @@ impl Connection {
     pub(super) async fn run(mut self) {
         let mut started = 0;
         while self.wait_until_due(started).await && self.shared.counters.claim_frame() {
+            self.take_turn(started);
             started += 1;
             let Some(mut frame) = self.next_frame().await else { break };
             let hashes = std::mem::take(&mut frame.hashes);
@@ -105,6 +106,16 @@ impl Connection {
             self.spare = frame.body;
         }
         self.close();
+    }
+
+    /// Which drain the frame with this number is for.
+    fn take_turn(&mut self, frame: u64) {
+        let LogplexConfig { drains, connections, .. } = self.shared.config;
+        if drains > connections {
+            let drain = u64::from(self.number) + frame.wrapping_mul(u64::from(connections.get()));
+            let drain = drain % u64::from(drains.get());
+            self.token = drain_token(u32::try_from(drain).unwrap_or_default());
+        }
     }
 
     /// The next frame. None: the file is at its end, or the sender stops.

@@ -459,6 +459,14 @@ async fn drains_are_dealt_over_connections_and_frames_are_shared() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_takes_its_share_of_many_drains_in_turn() {
+    let run = run(LogplexConfig { drains: NonZeroU32::new(3).unwrap(), ..config(7) }, []).await;
+    let tokens: Vec<String> =
+        run.requests.iter().map(|r| r.header("Logplex-Drain-Token").to_owned()).collect();
+    assert_eq!(tokens, [0, 1, 2, 0, 1, 2, 0].map(drain_token));
+}
+
 #[test]
 fn credentials_do_not_show() {
     let config = LogplexConfig {

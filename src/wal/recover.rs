@@ -350,13 +350,8 @@ pub(super) fn check_marker(path: &Path, marker: &storage::StoreMarker) -> Result
     Ok(())
 }
 
-/// The catalogue, with the active segment counted again, and the frames that are given up.
-fn catalogue(
-    store: &Store,
-    config: &Config,
-    trimmed: Offset,
-    gaps: &Gaps,
-) -> Result<(Catalogue, Vec<Lost>), OpenError> {
+/// The entries of the catalogue, the oldest first, and whether each is sealed.
+pub(super) fn catalogue_rows(store: &Store) -> Result<Vec<(Segment, bool)>, OpenError> {
     let mut rows: Vec<(Segment, bool)> = Vec::new();
     scan(store, keys::SEGMENTS, &[], |key, value| {
         let id = keys::segment_of(key).ok_or_else(|| {
@@ -367,6 +362,17 @@ fn catalogue(
         rows.push(Segment::from_wire(id, &wire));
         Ok(())
     })?;
+    Ok(rows)
+}
+
+/// The catalogue, with the active segment counted again, and the frames that are given up.
+fn catalogue(
+    store: &Store,
+    config: &Config,
+    trimmed: Offset,
+    gaps: &Gaps,
+) -> Result<(Catalogue, Vec<Lost>), OpenError> {
+    let mut rows = catalogue_rows(store)?;
     let Some((mut active, false)) = rows.pop() else {
         return Err(inconsistent(store, "the catalogue has no active segment".to_owned()));
     };

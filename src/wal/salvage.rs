@@ -33,7 +33,7 @@ use super::catalogue::Segment;
 use super::config::OnDamage;
 use super::error::OpenError;
 use super::gaps::{Floor, Gap};
-use super::recover::{damaged, db_error, get, inconsistent, scan};
+use super::recover::{db_error, get, inconsistent, scan};
 use super::store::Store;
 use super::witness::Witness;
 use super::{checkpoint, keys, letters, options, recover, replays};
@@ -216,16 +216,7 @@ fn fact(key: &[u8], value: &[u8]) -> Option<String> {
 
 /// Makes the catalogue fit together, and to the trim point; returns where the log begins.
 fn mend_catalogue(store: &Store, trim_is_gone: bool) -> Result<Floor, OpenError> {
-    let mut rows: Vec<(Segment, bool)> = Vec::new();
-    scan(store, keys::SEGMENTS, &[], |key, value| {
-        let id = keys::segment_of(key).ok_or_else(|| {
-            inconsistent(store, "a segment has a key that is no number".to_owned())
-        })?;
-        let wire =
-            decode_value(value).map_err(|error| damaged(store, &format!("segment {id}"), error))?;
-        rows.push(Segment::from_wire(id, &wire));
-        Ok(())
-    })?;
+    let rows = recover::catalogue_rows(store)?;
     let trim = get::<storage::TrimPoint>(store, keys::META, keys::TRIM, "the trim point")?;
     let trim = trim.unwrap_or_default();
     let known = (!trim_is_gone).then_some(Floor {

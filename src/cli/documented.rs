@@ -34,6 +34,11 @@ fn commands(page: &str) -> Vec<String> {
             let line = line.strip_prefix("$ ").unwrap_or(line);
             let line = line.strip_prefix("sudo ").unwrap_or(line);
             let line = line.strip_prefix("until ").unwrap_or(line);
+            // A variable that is set for one command.
+            let line = match line.split_once(' ') {
+                Some((first, rest)) if first.contains('=') => rest,
+                _ => line,
+            };
             if line.starts_with("forebay ") {
                 all.push(line.to_owned());
             }

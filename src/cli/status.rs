@@ -10,7 +10,7 @@ use crate::types::DestinationName;
 use super::client::{AdminArgs, Client, Failure};
 use super::human;
 use super::output::{self, Tone, paint, table};
-use super::replay::parse_place;
+use super::replay::{parse_place, remaining};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ShowArgs {
@@ -76,8 +76,8 @@ pub(super) fn position(value: &Value, name: &str) -> String {
 /// How a state is meant.
 pub(super) fn tone(state: &str) -> Tone {
     match state {
-        "ready" | "delivering" | "up" => Tone::Good,
-        "resting" | "stopping" | "paused" => Tone::Warn,
+        "ready" | "delivering" | "up" | "running" => Tone::Good,
+        "resting" | "stopping" | "paused" | "waiting" => Tone::Warn,
         _ => Tone::Bad,
     }
 }
@@ -133,6 +133,30 @@ fn print_status(client: &Client, status: &Value) {
     output::line("");
     for destination in list(status, "destinations") {
         print_destination(destination);
+    }
+    for replay in list(status, "replays") {
+        print_replay(replay);
+    }
+}
+
+/// A replay that has not ended.
+fn print_replay(replay: &Value) {
+    let state = text(replay, "state");
+    if matches!(state, "finished" | "cancelled") {
+        return;
+    }
+    let progress = replay.get("progress").and_then(Value::as_f64).unwrap_or_default();
+    let left = remaining(replay).map(|left| format!("  {left} left")).unwrap_or_default();
+    output::line(&format!(
+        "replay {}  {}  to {}  {:.1}% of {} messages{left}",
+        text(replay, "id"),
+        paint(tone(state), state),
+        text(replay, "destination"),
+        progress * 100.0,
+        human::count(number(replay, "messages")),
+    ));
+    if let Some(reason) = replay.get("reason").and_then(Value::as_str) {
+        output::line(&format!("  {}", paint(tone(state), reason)));
     }
 }
 

@@ -18,6 +18,7 @@ mod pack;
 mod pack_tests;
 mod pick;
 pub mod probe;
+mod progress;
 mod redrive;
 mod replay;
 mod seek;
@@ -43,6 +44,7 @@ use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Remo
 pub use client::ClientError;
 pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
 pub use control::{SeekRefused, Stopping};
+pub use progress::{ReplayRun, Trouble};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -122,6 +124,8 @@ pub struct Sink {
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    /// The replay that is being sent.
+    replay: Arc<watch::Sender<Option<ReplayRun>>>,
     /// Both ends: the handles take the one, the task the other.
     control: (mpsc::Sender<control::Control>, control::Controls),
 }
@@ -135,6 +139,7 @@ pub struct SinkHandle {
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
+    replay: watch::Receiver<Option<ReplayRun>>,
     drains: Arc<watch::Sender<KnownDrains>>,
     control: mpsc::Sender<control::Control>,
     wal: Wal,
@@ -204,6 +209,12 @@ impl SinkHandle {
         self.status.borrow().clone()
     }
 
+    /// The replay that is being sent to it, if there is one.
+    #[must_use]
+    pub fn replay(&self) -> Option<ReplayRun> {
+        self.replay.borrow().clone()
+    }
+
     /// Resolves when the state satisfies `wanted`.
     pub async fn wait_for(&self, wanted: impl FnMut(&SinkStatus) -> bool) {
         let mut status = self.status.clone();
@@ -256,7 +267,8 @@ impl Sink {
         let status = SinkStatus { delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
-        Ok(Self { config, wal, machine, packer, client, status, drains, control })
+        let replay = Arc::new(watch::Sender::new(None));
+        Ok(Self { config, wal, machine, packer, client, status, drains, replay, control })
     }
 
     /// A look from outside.
@@ -271,6 +283,7 @@ impl Sink {
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
+            replay: self.replay.subscribe(),
             drains: Arc::clone(&self.drains),
             control: self.control.0.clone(),
             wal: self.wal.clone(),
@@ -279,7 +292,7 @@ impl Sink {
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, wal, machine, packer, client, status, drains, control } = self;
+        let Self { config, wal, machine, packer, client, status, drains, replay, control } = self;
         let name = config.name.clone();
         let redrive = redrive::Redrive {
             config: config.clone(),
@@ -292,6 +305,7 @@ impl Sink {
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            shown: replay,
         };
         let makings = task::Makings {
             tail: wal.tail(),

@@ -110,8 +110,7 @@ fn the_configurations_of_the_documentation_are_good() {
             let pair = Authority::new("docs").good();
             private(dir.path(), "tls.crt", &pair.chain);
             private(dir.path(), "tls.key", &pair.key);
-            fs::create_dir_all(dir.path().join("credentials")).unwrap();
-            for secret in ["drain-password", "hec-token", "credentials/heroku", "credentials/hec"] {
+            for secret in ["drain-password", "hec-token", "heroku", "hec"] {
                 private(dir.path(), secret, "a-secret-of-some-length");
             }
             let text = block

@@ -237,7 +237,7 @@ pub struct EndpointStatus {
     pub url: String,
     /// `up`, `resting` or `held`.
     pub state: &'static str,
-    /// Why it is held.
+    /// Why it is held or rests.
     pub reason: Option<String>,
 }
 
@@ -385,16 +385,17 @@ impl DestinationStatus {
     fn of(sink: &SinkHandle) -> Self {
         let status = sink.status();
         let delivery = &status.delivery;
-        let endpoint = |(url, endpoint): (&String, &crate::delivery::EndpointStatus)| {
-            let (state, reason) = match &endpoint.state {
-                EndpointState::Up => ("up", None),
-                EndpointState::Resting { .. } => ("resting", None),
-                EndpointState::Held { reason, .. } => ("held", Some(reason.to_string())),
+        let endpoint =
+            |(at, (url, endpoint)): (usize, (&String, &crate::delivery::EndpointStatus))| {
+                let (state, reason) = match &endpoint.state {
+                    EndpointState::Up => ("up", None),
+                    EndpointState::Resting { .. } => ("resting", sink.outage(at)),
+                    EndpointState::Held { reason, .. } => ("held", Some(reason.to_string())),
+                };
+                EndpointStatus { url: url.clone(), state, reason }
             };
-            EndpointStatus { url: url.clone(), state, reason }
-        };
         let endpoints: Vec<_> =
-            sink.endpoints().iter().zip(&delivery.endpoints).map(endpoint).collect();
+            sink.endpoints().iter().zip(&delivery.endpoints).enumerate().map(endpoint).collect();
         let state = if status.stuck.is_some() {
             "stuck"
         } else if delivery.paused {

@@ -115,7 +115,7 @@ fn print_status(client: &Client, status: &Value) {
     ));
     let log = status.get("log").unwrap_or(&Value::Null);
     output::line(&format!(
-        "log  offsets [{}, {})  {} messages  {} in {} segments  {} on disk  {}",
+        "log  offsets [{}, {})  {} messages  {} in {} segments  {} in table files  {}",
         number(log, "first_offset"),
         number(log, "end_offset"),
         human::count(number(log, "messages")),
@@ -242,7 +242,7 @@ async fn pause(args: ShowArgs, name: &str, paused: bool) -> Result<(), Failure> 
         output::json(&done);
     } else if paused {
         output::line(&format!(
-            "{name} is paused: nothing more is sent, and what comes in waits in the log"
+            "{name} is paused: nothing more is sent, and what comes in waits in the log; replays go on"
         ));
     } else {
         output::line(&format!("{name} goes on"));

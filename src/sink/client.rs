@@ -19,6 +19,7 @@ use crate::types::{AckId, ChannelId};
 
 use super::config::{Config, RawSource};
 use super::judge;
+use super::outage::{self, Outages};
 use super::pack::Body;
 use super::token::{Token, TokenReload};
 use super::trust::{Trust, TrustError, TrustParts};
@@ -45,6 +46,8 @@ pub(super) struct HecClient {
     http: Client,
     token: Arc<Token>,
     endpoints: Vec<Urls>,
+    /// Why they take nothing, those that do not.
+    pub(super) outages: Arc<Outages>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +128,8 @@ impl HecClient {
             Urls { event: format!("{base}{path}{query}"), ack: format!("{base}{ACK_PATH}") }
         };
         let endpoints = config.endpoints.iter().map(urls).collect();
-        Ok(Self { http, token: Arc::new(token), endpoints })
+        let outages = Arc::new(Outages::new(config.name.clone(), &config.endpoints));
+        Ok(Self { http, token: Arc::new(token), endpoints, outages })
     }
 
     /// Reads the token's file again.
@@ -171,13 +175,13 @@ impl HecClient {
         };
         let mut response = match send().await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return self.unanswered(endpoint, &error),
         };
         // Nothing was accepted, so nothing comes twice.
         if self.has_new_token(response.status().as_u16()).await {
             response = match send().await {
                 Ok(response) => response,
-                Err(error) => return failed(&error),
+                Err(error) => return self.unanswered(endpoint, &error),
             };
         }
         let status = response.status().as_u16();
@@ -190,11 +194,21 @@ impl HecClient {
                 if !matches!(verdict, Verdict::Accepted { .. }) {
                     tracing::debug!(?verdict, endpoint = endpoint.get(), "a batch was not taken");
                 }
+                self.outages.saw(endpoint.get(), not_taken(&verdict));
                 judge::post(verdict)
             }
             // The status is here, the rest of the answer is not, and with it the ackId.
-            Err(_) => PostOutcome::Doubt { after: None },
+            Err(_) => {
+                let why = format!("its answer, HTTP {status}, breaks off");
+                self.outages.saw(endpoint.get(), Some(why));
+                PostOutcome::Doubt { after: None }
+            }
         }
+    }
+
+    fn unanswered(&self, endpoint: EndpointId, error: &reqwest::Error) -> PostOutcome {
+        self.outages.saw(endpoint.get(), Some(outage::in_words(error)));
+        failed(error)
     }
 
     /// Asks for acknowledgements.
@@ -237,6 +251,18 @@ fn raw_query(source: &RawSource) -> String {
     }
     let query = url.as_ref().and_then(reqwest::Url::query).unwrap_or_default();
     if query.is_empty() { String::new() } else { format!("?{query}") }
+}
+
+/// Why a batch was not taken, where the collector and not the batch is the reason.
+fn not_taken(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Accepted { .. } | Verdict::Partial { .. } | Verdict::TooLarge { .. } => None,
+        Verdict::Busy { reason, .. }
+        | Verdict::Doubt { reason, .. }
+        | Verdict::Endpoint { reason, .. }
+        | Verdict::Fault { reason }
+        | Verdict::Unknown { reason, .. } => Some(format!("it answers {reason}")),
+    }
 }
 
 /// What a POST without an answer means.

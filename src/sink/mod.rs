@@ -12,6 +12,7 @@ mod cut;
 mod judge;
 mod ledger;
 mod numbers;
+mod outage;
 mod pace;
 mod pack;
 #[cfg(test)]
@@ -207,6 +208,13 @@ impl SinkHandle {
     #[must_use]
     pub fn status(&self) -> SinkStatus {
         self.status.borrow().clone()
+    }
+
+    /// Why a collector, by its place among the endpoints, took nothing the last time; none when it
+    /// took something.
+    #[must_use]
+    pub fn outage(&self, endpoint: usize) -> Option<String> {
+        self.client.outages.why(endpoint)
     }
 
     /// The replay that is being sent to it, if there is one.

@@ -36,7 +36,10 @@ async fn a_pause_is_durable_shown_and_loses_nothing() {
     let said = control.ask(&["cursor", "pause", "splunk"]);
     assert_eq!(
         (said.code, said.stdout.as_str()),
-        (Some(0), "splunk is paused: nothing more is sent, and what comes in waits in the log\n"),
+        (
+            Some(0),
+            "splunk is paused: nothing more is sent, and what comes in waits in the log; replays go on\n"
+        ),
         "{said:?}"
     );
     let before = hec.ledger.events().len();

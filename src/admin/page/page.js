@@ -101,10 +101,10 @@ class Card {
     setText(this.pause, this.isPaused ? "Resume" : "Pause");
     this.pause.setAttribute("aria-label", `${this.isPaused ? "Resume" : "Pause"} ${this.name}`);
 
-    const held = list(now.endpoints).filter((endpoint) => endpoint.reason);
+    const held = list(now.endpoints).filter((endpoint) => endpoint.reason && endpoint.state !== "up");
     const reasons = [
       ...(now.reason ? [`It is stuck: ${now.reason}`] : []),
-      ...held.map((endpoint) => `${endpoint.url} is held: ${endpoint.reason}`),
+      ...held.map((endpoint) => `${endpoint.url} ${endpoint.state === "resting" ? "rests" : `is ${endpoint.state}`}: ${endpoint.reason}`),
     ];
     refill(this.reasons, reasons, () => reasons.map((reason) => make("p", { class: "reason" }, reason)));
 

@@ -159,7 +159,7 @@ fn what_is_marked_stays_until_it_is_removed_and_every_way_out_is_counted() {
             wal.remove_letters(&a, &[at(offset)], why).await.unwrap();
         }
         // Refused again: it waits for an operator again.
-        wal.bury(&a, at(2), letter("2"), ROOM).await.unwrap();
+        wal.bury_again(&a, at(2), letter("2"), ROOM).await.unwrap();
     });
     let book = wal.letter_book(&a);
     let totals = LetterTotals { written: 6, redriven: 1, purged: 1, expired: 1, withdrawn: 1 };

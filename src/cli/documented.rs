@@ -70,7 +70,9 @@ fn words(command: &str) -> Vec<String> {
         }
     }
     words.extend(Some(word).filter(|word| !word.is_empty()));
-    if let Some(end) = words.iter().position(|word| word == "|") {
+    // A line that goes on in the next one is taken as far as it goes.
+    words.retain(|word| word != "\\");
+    if let Some(end) = words.iter().position(|word| matches!(word.as_str(), "|" | "||")) {
         words.truncate(end);
     }
     words

@@ -125,7 +125,21 @@ fn print_status(client: &Client, status: &Value) {
         text(log, "durability"),
     ));
     if log.get("space_is_short").and_then(Value::as_bool) == Some(true) {
-        output::line(&paint(Tone::Bad, "     no space is left: frames are refused"));
+        let text =
+            "     no space is left for frames; `forebay cursor list` shows who keeps the log";
+        output::line(&paint(Tone::Bad, text));
+    }
+    match status.get("ingest").map_or("-", |ingest| text(ingest, "state")) {
+        "holding" => {
+            let text = "     ingest is holding: requests of senders wait for the log";
+            output::line(&paint(Tone::Warn, text));
+        }
+        "closed" => {
+            let text =
+                "     ingest is closed: connections of senders are refused until the log can go on";
+            output::line(&paint(Tone::Bad, text));
+        }
+        _ => {}
     }
     if let Some(why) = log.get("poisoned").and_then(Value::as_str) {
         output::line(&paint(Tone::Bad, &format!("     the log has failed: {why}")));

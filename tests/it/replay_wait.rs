@@ -80,7 +80,8 @@ async fn a_replay_that_is_cancelled_is_no_success() {
         control.ask(&["replay", "cancel", row["id"].as_str().unwrap()]);
     };
     let (ran, ()) = tokio::join!(waiting, cancelling);
-    assert_eq!((ran.code, &ran.json()["state"]), (Some(1), &"cancelled".into()), "{ran:?}");
+    let row: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &row["state"]), (Some(1), &"cancelled".into()), "{ran:?}");
     assert!(
         ran.stderr.contains("was cancelled: ") && ran.stderr.contains("are not sent"),
         "{ran:?}"
@@ -139,7 +140,7 @@ async fn an_app_that_nobody_knows_is_not_taken_silently() {
     let known = ["replay", "start", "splunk", "--from", "0", "--app", "checkout"];
     assert!(control.ask(&known).stderr.is_empty());
     // Where the parameter is not kept, no frame can have another app. A reload is enough.
-    lab.edit("[ingest]\n", "[ingest]\nquery = []\n");
+    lab.edit("[ingest]\n", "[ingest]\nquery = [\"env\"]\n");
     lab.reload().await;
     let ran = control.ask(&asked);
     assert_eq!(ran.code, Some(1), "{ran:?}");

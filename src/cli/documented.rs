@@ -30,7 +30,9 @@ fn commands(page: &str) -> Vec<String> {
             prose.push_str(part);
             continue;
         }
-        for line in part.lines().skip(1).map(str::trim) {
+        // What was printed is no command, even where it begins with the program's name.
+        let lines = part.lines().skip(1).filter(|_| !part.starts_with("text\n"));
+        for line in lines.map(str::trim) {
             let line = line.strip_prefix("$ ").unwrap_or(line);
             let line = line.strip_prefix("sudo ").unwrap_or(line);
             let line = line.strip_prefix("until ").unwrap_or(line);

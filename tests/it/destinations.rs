@@ -179,7 +179,7 @@ async fn acknowledgements_that_never_come_are_not_waited_for_in_vain() {
 #[tokio::test]
 async fn a_collector_that_is_away_is_told_with_the_reason() {
     let mut hec = Hec::down(usual_ack());
-    let mut lab = Lab::with(&hec, "retry_initial = \"100ms\"\nretry_max = \"500ms\"\n");
+    let mut lab = Lab::with(&hec, "");
     lab.start().await;
     assert_eq!(lab.post(&Frame::new("01", &["one", "two"])).await, 200);
     eventually(SOON, "the status has the reason", async || {

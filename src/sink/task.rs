@@ -97,7 +97,7 @@ pub(super) enum Wanted {
     /// An operator wants it to go on from elsewhere.
     Seek(Seek),
     /// There are other endpoints now.
-    Endpoints(Places),
+    Endpoints,
 }
 
 /// Something to be made from the log.
@@ -215,8 +215,8 @@ impl Task {
                     self.obey(control);
                     self.stop_if_wanted(&mut deadline);
                 }
-                places = other(&mut self.set), if self.wanted.is_none() => {
-                    self.wanted = Some(Wanted::Endpoints(places));
+                () = changed(&mut self.set), if self.wanted.is_none() => {
+                    self.wanted = Some(Wanted::Endpoints);
                     self.stop_if_wanted(&mut deadline);
                 }
                 Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
@@ -466,12 +466,12 @@ async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
     }
 }
 
-/// The endpoints, once they are others; never where they cannot be.
-async fn other(set: &mut Option<watch::Receiver<Places>>) -> Places {
+/// Resolves when the endpoints are others; never where they cannot be.
+async fn changed(set: &mut Option<watch::Receiver<Places>>) {
     if let Some(set) = set
         && set.changed().await.is_ok()
     {
-        return Arc::clone(&set.borrow_and_update());
+        return;
     }
     std::future::pending().await
 }

@@ -160,11 +160,27 @@ impl Wal {
         frame: PreparedFrame,
         permit: impl Send + 'static,
     ) -> Result<Appended, AppendError> {
+        self.append_noted(frame, permit, |_| {}).await
+    }
+
+    /// The same, with a note that the appender takes when the frame is durable, before the answer:
+    /// also when this future was dropped meanwhile. It has to be quick, for everything behind the
+    /// frame waits for it, and must not panic.
+    ///
+    /// # Errors
+    /// As [`Self::append`]. No note is taken then.
+    pub async fn append_noted(
+        &self,
+        frame: PreparedFrame,
+        permit: impl Send + 'static,
+        note: impl FnOnce(Appended) + Send + 'static,
+    ) -> Result<Appended, AppendError> {
         if self.shared.is_poisoned() {
             return Err(AppendError::Poisoned);
         }
         let (answer, answered) = oneshot::channel();
-        let append = PendingAppend { frame, answer, permit: Box::new(permit) };
+        let append =
+            PendingAppend { frame, answer, permit: Box::new(permit), note: Box::new(note) };
         match self.requests.try_send(Request::Append(Box::new(append))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(AppendError::Overloaded),

@@ -504,6 +504,7 @@ async fn a_sender_that_half_closes_gets_its_answer() {
         format!("{head}{headers}\r\n3\r\nabc\r\n0\r\n\r\n").into_bytes()
     };
     let pipelined = [post(&logplex("B"), BODY), post(&logplex("C"), BODY)].concat();
+    let free = server.handler.free_memory();
     let shuttle = chunked("X-Request-Id: D\r\nUser-Agent: log-shuttle/0.22\r\n");
     for (first_request, request, answers) in [
         (&frame, post(&logplex("A"), BODY), vec![200]),
@@ -512,7 +513,7 @@ async fn a_sender_that_half_closes_gets_its_answer() {
         (&upload, shuttle, vec![200]),
     ] {
         // Another one has all the memory for such bodies, and waits for its own sender.
-        let free = server.handler.free_memory();
+        until("all memory is there", || server.handler.free_memory() == free).await;
         let mut first = server.connect().await;
         let (most, rest) = first_request.split_at(first_request.len() - 1);
         first.send(most).await;

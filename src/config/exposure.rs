@@ -1,5 +1,6 @@
 //! Who can reach ingest, and what that needs.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use super::error::{ConfigError, ConfigErrors};
@@ -8,13 +9,20 @@ use super::{Config, is_loopback};
 
 /// What a configuration says about the listener of ingest beside its address: what a process that
 /// runs has to remember, since only a restart can change it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Exposure {
     /// `ingest.allow_insecure`.
     pub(super) insecure: bool,
     /// Where `ingest.listen` stands.
     pub(super) file: String,
     pub(super) line: Option<u32>,
+}
+
+impl fmt::Debug for Exposure {
+    /// The place says nothing of the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposure").field("insecure", &self.insecure).finish_non_exhaustive()
+    }
 }
 
 /// What an address that others can reach lacks; none when it has both.

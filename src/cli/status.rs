@@ -141,11 +141,12 @@ fn print_destination(destination: &Value) {
     let books = destination.get("books").unwrap_or(&Value::Null);
     let lag = destination.get("lag_seconds").and_then(Value::as_f64).unwrap_or_default();
     output::line(&format!(
-        "{}  {}  {} behind  {} pending",
+        "{}  {}  {} behind  {} pending  acknowledgement {}",
         paint(Tone::Strong, text(destination, "name")),
         paint(tone(state), state),
         human::seconds(lag),
         human::count(number(books, "pending")),
+        text(destination, "acknowledgement"),
     ));
     if let Some(reason) = destination.get("reason").and_then(Value::as_str) {
         output::line(&format!("  {}", paint(Tone::Bad, reason)));

@@ -76,7 +76,7 @@ impl Delivery {
         let bad = bad.filter(|bad| known.is_none_or(|(events, _)| *bad < events));
         self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
-            self.forget(channel);
+            self.forget(channel, ResendReason::ChannelForgotten);
             self.requeue(id, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         };
@@ -140,8 +140,8 @@ impl Delivery {
         match (self.config.acknowledgement, ack) {
             (Acknowledgement::Off, _) => Some(if any { Taken::Counted } else { Taken::Nothing }),
             // Not proven: a collector that is no Splunk may take a body as a whole or not at all.
-            (Acknowledgement::Required, None) => Some(Taken::Nothing),
-            (Acknowledgement::Required, Some(ack)) => {
+            (Acknowledgement::Required | Acknowledgement::Auto, None) => Some(Taken::Nothing),
+            (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => {
                 let entry = self.channels.get_mut(&channel)?;
                 if !entry.rises(ack) {
                     return None;

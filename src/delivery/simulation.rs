@@ -43,7 +43,7 @@ struct Plan {
 
 const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(4) };
 
-fn config(endpoints: usize, recall: Duration) -> Config {
+fn config(seed: u64, endpoints: usize, recall: Duration) -> Config {
     Config {
         endpoints: NonZeroUsize::new(endpoints).unwrap(),
         lanes_per_endpoint: NonZeroUsize::new(2).unwrap(),
@@ -54,9 +54,14 @@ fn config(endpoints: usize, recall: Duration) -> Config {
             max_events: NonZeroUsize::new(5).unwrap(),
             linger: Duration::from_millis(250),
         },
-        acknowledgement: Acknowledgement::Required,
+        acknowledgement: if seed % 4 == 2 {
+            Acknowledgement::Auto
+        } else {
+            Acknowledgement::Required
+        },
         ack_timeout: Duration::from_secs(20),
         recall,
+        longest_poll: Duration::from_secs(10),
         believe_refusals: false,
         retry: RetryLimits {
             initial: Duration::from_millis(250),
@@ -125,6 +130,8 @@ struct World {
     bodies: BTreeMap<BatchId, PositionRange>,
     posting: BTreeMap<LaneId, ChannelId>,
     doubted: BTreeSet<ChannelId>,
+    /// Nothing is sent or asked there any more.
+    closed: BTreeSet<ChannelId>,
     polling: BTreeSet<ChannelId>,
     committed: Checkpoint,
     /// What a process that starts now finds.
@@ -144,7 +151,7 @@ impl World {
     fn new(seed: u64, plan: Plan) -> Self {
         let mut chance = Chance::new(u128::from(seed) << 64 | u128::from(seed));
         let endpoints = 1 + usize::from(chance.up_to(Duration::from_micros(1)).as_micros() == 1);
-        let config = config(endpoints, plan.recall);
+        let config = config(seed, endpoints, plan.recall);
         Self {
             seed,
             plan,
@@ -163,6 +170,7 @@ impl World {
             bodies: BTreeMap::new(),
             posting: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            closed: BTreeSet::new(),
             polling: BTreeSet::new(),
             committed: Checkpoint::default(),
             durable: Checkpoint::default(),
@@ -296,10 +304,11 @@ impl World {
         };
         self.buried.retain(passed);
         self.old.append(&mut self.channels);
+        self.closed.clear();
         self.bodies.clear();
         self.posting.clear();
         self.polling.clear();
-        let config = config(self.endpoints, self.plan.recall);
+        let config = config(self.seed, self.endpoints, self.plan.recall);
         let seed = u128::from(self.seed) << 32 | u128::from(self.process);
         self.machine = Delivery::new(config, &self.durable, seed);
         self.machine.handle(self.now, Event::Tail(self.log.tail()));
@@ -385,7 +394,10 @@ impl World {
         match &event {
             Event::Polled { channel, outcome } => {
                 self.polling.remove(channel);
-                if *outcome == PollOutcome::Failed {
+                if *outcome == PollOutcome::Severed {
+                    self.doubts += 1;
+                }
+                if matches!(outcome, PollOutcome::Failed | PollOutcome::Severed) {
                     self.doubted.insert(*channel);
                 }
             }
@@ -399,7 +411,9 @@ impl World {
                     | PostOutcome::Busy { .. }
                     | PostOutcome::Refused { .. }
                     | PostOutcome::TooLarge { .. } => {}
-                    PostOutcome::Doubt { .. } | PostOutcome::Strange(_) => {
+                    PostOutcome::Doubt { .. }
+                    | PostOutcome::Severed { .. }
+                    | PostOutcome::Strange(_) => {
                         self.doubts += 1;
                         self.doubted.insert(channel);
                     }
@@ -413,7 +427,7 @@ impl World {
             Event::Committed => self.durable = self.committed.clone(),
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
             Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
-            Event::Trimmed { .. } | Event::Lost { .. } => {}
+            Event::Trimmed { .. } | Event::Lost { .. } | Event::Preflight { .. } => {}
             Event::Tick | Event::Stop | Event::Pause | Event::Resume => {}
         }
         self.machine.handle(self.now, event);
@@ -466,5 +480,6 @@ fn old_channels_that_are_asked_save_most_duplicates_of_a_kill() {
     };
     let (without, with) = (per_kill(Duration::ZERO), per_kill(Duration::from_secs(4)));
     println!("duplicates per kill: {without:.2} without asking old channels, {with:.2} with");
-    assert!(with < without / 2.0, "{with} of {without}");
+    // About a half; how many are outstanding at a kill depends on how soon questions are put.
+    assert!(with < without * 0.6, "{with} of {without}");
 }

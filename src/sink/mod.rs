@@ -5,12 +5,18 @@
 //! cursor. What stays in memory is bounded by the lanes (bodies) and the window (ranges), not by
 //! the backlog (I7).
 
+mod chosen;
 mod client;
 mod config;
 mod control;
 mod cut;
+mod http;
+mod jar;
 mod judge;
 mod ledger;
+mod line;
+mod link;
+mod names;
 mod numbers;
 mod pace;
 mod pack;
@@ -33,16 +39,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Delivery, Status};
+use crate::delivery::{Acknowledgement, Delivery, Status};
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
 use crate::record::{Ahead, Checkpoint, Fate};
 use crate::types::{ByteSize, DestinationName, Position};
 use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Removal, Wal};
 
-pub use client::ClientError;
-pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
+pub use config::{Affinity, Compression, Config, DeadLetters, Proxy, RawSource, Start};
 pub use control::{SeekRefused, Stopping};
+pub use http::ClientError;
+pub use names::Place;
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -116,6 +123,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Sink {
     config: Config,
+    names: Option<names::Names>,
     wal: Wal,
     machine: Delivery,
     packer: pack::Packer,
@@ -130,8 +138,6 @@ pub struct Sink {
 #[derive(Clone, Debug)]
 pub struct SinkHandle {
     name: DestinationName,
-    endpoints: Arc<[String]>,
-    acknowledgement_required: bool,
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
@@ -146,6 +152,8 @@ type KnownDrains = Arc<BTreeMap<String, DrainInfo>>;
 /// A destination's state, as of at most half a second ago.
 #[derive(Clone, Debug)]
 pub struct SinkStatus {
+    /// The collectors' URLs, in the order of [`Status::endpoints`].
+    pub endpoints: Arc<[String]>,
     /// The machine's.
     pub delivery: Status,
     /// The log's end at the same moment.
@@ -163,16 +171,10 @@ impl SinkHandle {
         &self.name
     }
 
-    /// The collectors' URLs, in the order of [`Status::endpoints`].
+    /// What counts as delivered at this moment.
     #[must_use]
-    pub fn endpoints(&self) -> &[String] {
-        &self.endpoints
-    }
-
-    /// Whether delivery waits for the indexers' acknowledgement.
-    #[must_use]
-    pub const fn acknowledgement_required(&self) -> bool {
-        self.acknowledgement_required
+    pub fn acknowledgement(&self) -> Acknowledgement {
+        self.status.borrow().delivery.acknowledgement
     }
 
     /// From the next batch on, drains have these names.
@@ -219,7 +221,8 @@ impl Sink {
     /// # Errors
     /// When the checkpoint cannot be had, or the configuration is no good after all.
     pub async fn open(mut config: Config, wal: Wal) -> Result<Self, SinkError> {
-        let name = || config.name.clone();
+        let own = config.name.clone();
+        let name = || own.clone();
         let stored = wal
             .checkpoint(&config.name)
             .map_err(|source| SinkError::Checkpoint { name: name(), source })?;
@@ -231,6 +234,11 @@ impl Sink {
         let position = checkpoint.position;
         if position < first || position > end {
             return Err(SinkError::Outside { name: name(), position, first, end });
+        }
+        let names = names::Names::new(&config);
+        if let Some(names) = &names {
+            // Before the checkpoint is read: what was in flight was in flight to one of these.
+            config.at(&names.at_the_start().await);
         }
         let checkpoint = inherit(&config, &wal, checkpoint, end);
         withdraw(&config, &wal, &checkpoint).await?;
@@ -253,21 +261,18 @@ impl Sink {
         let machine = machine(&config, &checkpoint);
         let letters = wal.letter_book(&config.name);
         let (delivery, tail) = (machine.status(), wal.status().tail);
-        let status = SinkStatus { delivery, tail, stuck: None, letters };
+        let endpoints = config.endpoints.clone().into();
+        let status = SinkStatus { endpoints, delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
-        Ok(Self { config, wal, machine, packer, client, status, drains, control })
+        Ok(Self { config, names, wal, machine, packer, client, status, drains, control })
     }
 
     /// A look from outside.
     #[must_use]
     pub fn handle(&self) -> SinkHandle {
-        use crate::delivery::Acknowledgement;
-        let required = self.config.delivery.acknowledgement == Acknowledgement::Required;
         SinkHandle {
             name: self.config.name.clone(),
-            endpoints: self.config.endpoints.clone().into(),
-            acknowledgement_required: required,
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
@@ -279,19 +284,25 @@ impl Sink {
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, wal, machine, packer, client, status, drains, control } = self;
+        let Self { config, names, wal, machine, packer, client, .. } = self;
+        let (status, drains, control) = (self.status, self.drains, self.control);
         let name = config.name.clone();
+        let set = || names.as_ref().map(names::Names::subscribe);
         let redrive = redrive::Redrive {
             config: config.clone(),
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            chosen: chosen::Chosen::of(&status),
+            set: set(),
         };
         let replaying = replay::Replaying {
             config: config.clone(),
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            chosen: chosen::Chosen::of(&status),
+            set: set(),
         };
         let makings = task::Makings {
             tail: wal.tail(),
@@ -303,6 +314,7 @@ impl Sink {
             ledger: ledger::Ledger::Log,
             shown: Some(status),
             control: Some(control.1),
+            set: set(),
             pace: None,
         };
         // What runs beside it ends with it.
@@ -314,7 +326,12 @@ impl Sink {
         };
         let redriving = Box::pin(redrive.run(beside.clone(), grace));
         let replaying = Box::pin(replaying.run(beside.clone(), grace));
-        let (ended, (), ()) = tokio::join!(delivering, redriving, replaying);
+        let following = async {
+            if let Some(names) = &names {
+                names.follow(&beside).await;
+            }
+        };
+        let (ended, (), (), ()) = tokio::join!(delivering, redriving, replaying, following);
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }

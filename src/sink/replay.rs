@@ -21,8 +21,10 @@ use crate::record::{Replay, ReplayId};
 use crate::types::{Position, Tail};
 use crate::wal::Wal;
 
+use super::chosen::Chosen;
 use super::client::HecClient;
 use super::ledger::Ledger;
+use super::names::{self, Places};
 use super::pace::Pace;
 use super::pack::Packer;
 use super::pick::Pick;
@@ -39,10 +41,14 @@ pub(super) struct Replaying {
     pub(super) client: HecClient,
     /// The names of drains, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
+    /// What counts as delivered.
+    pub(super) chosen: Chosen,
+    /// The endpoints, where they can change.
+    pub(super) set: Option<watch::Receiver<Places>>,
 }
 
 impl Replaying {
-    pub(super) async fn run(self, stop: CancellationToken, grace: Duration) {
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut changed = self.wal.replays_changed();
         let mut metrics = Metrics::new(&self.config);
         while !stop.is_cancelled() {
@@ -55,10 +61,22 @@ impl Replaying {
                 }
                 continue;
             };
+            let Some(mode) = self.chosen.now() else {
+                tokio::select! {
+                    () = self.chosen.known() => {}
+                    _ = changed.changed() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            };
+            self.config.delivery.acknowledgement = mode;
+            names::follow(&mut self.set, &mut self.config, &mut self.client);
             let id = replay.id.clone();
             let stopping = stop.child_token();
             let Some(task) = self.task(replay) else { return };
+            let mut set = self.set.clone();
             let sending = task.run(stopping.clone(), grace);
+            let sending = names::unless_changed(&mut set, &stopping, sending);
             let mut sending = std::pin::pin!(sending);
             let ended = loop {
                 tokio::select! {
@@ -148,6 +166,7 @@ impl Replaying {
             tail,
             shown: None,
             control: None,
+            set: None,
             pace: replay.rate.map(Pace::new),
             ledger: Ledger::replay(&replay),
         };

@@ -195,6 +195,8 @@ pub const METRICS: &[Metric] = &[
         "Messages of replays that the destination has acknowledged. They are not in forebay_delivered_messages_total."),
     metric("forebay_acknowledgement_required", Gauge, Count, DESTINATION,
         "1 when a message counts as delivered only once the indexers have acknowledged it."),
+    metric("forebay_acknowledgement", Gauge, Count, &["destination", "mode"],
+        "1 for what counts as delivered now: `required`, `off`, or `unknown` while `acknowledgement = \"auto\"` has not chosen yet and nothing is sent."),
     metric("forebay_tls_unverified", Gauge, Count, DESTINATION,
         "1 when the collectors' certificates are not checked (destination.tls.verify = false)."),
 ];

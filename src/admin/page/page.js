@@ -112,7 +112,7 @@ class Card {
     facts.set("Lag", show.seconds(now.lag_seconds), { small: "oldest in flight" });
     facts.set("Pending", show.count(now.books?.pending), { small: "messages" });
     facts.set("Ack, p50", show.seconds(latest(rows?.acknowledgement_p50_seconds)), {
-      small: now.acknowledgement === "off" ? "not required" : "required",
+      small: { off: "not required", unknown: "not known yet" }[now.acknowledgement] ?? "required",
     });
     facts.set("Being sent", show.count(now.batches_posting), { small: "batches" });
     facts.set("Unacknowledged", show.count(now.batches_unacknowledged), { small: "batches" });
@@ -187,6 +187,7 @@ function problems(now) {
     if (books.dropped > 0) bad(`${name} never gets ${show.count(books.dropped)} messages: they were dropped.`);
     if (books.dead_lettered > 0) warn(`${name} has refused ${show.count(books.dead_lettered)} messages for good.`);
     if (destination.tls_verified === false) warn(`Certificates of ${name} are not checked.`);
+    if (destination.acknowledgement === "unknown") warn(`${name} waits for the collectors to say whether they acknowledge.`);
     if (destination.acknowledgement === "off") warn(`${name} counts as delivered what no indexer has acknowledged.`);
   }
   if (now.ingest.state === "closed") bad("Connections of senders are refused.");

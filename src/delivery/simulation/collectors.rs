@@ -24,6 +24,15 @@ impl World {
         self.doubts += 1;
     }
 
+    /// A collector is asked whether it acknowledges. It does, if it says anything.
+    pub(super) fn answer_preflight(&mut self, endpoint: usize) -> Preflight {
+        let down = self.collectors[endpoint].down_until > self.now;
+        if down || (self.faulty() && self.dice(3) == 0) {
+            return Preflight::Unknown(HoldReason::new("HTTP 503"));
+        }
+        Preflight::On
+    }
+
     /// A POST reaches its collector.
     pub(super) fn arrive(
         &mut self,
@@ -51,6 +60,7 @@ impl World {
                 return PostOutcome::Missing { after: None, reason };
             }
             7 => return PostOutcome::Strange(HoldReason::new("<html>")),
+            8 => return PostOutcome::Severed { sent: false },
             _ => {}
         }
         let bad = events.iter().position(|at| self.poison.contains(at));
@@ -58,8 +68,13 @@ impl World {
         events.truncate(bad.unwrap_or(usize::MAX));
         let id = (!events.is_empty()).then(|| self.take(endpoint, channel, events));
         if fault == 3 {
-            // Taken, but the answer is lost.
-            return PostOutcome::Doubt { after: None };
+            // Taken, but the answer is lost, and perhaps the connection with it.
+            let severed = self.dice(3) == 0;
+            return if severed {
+                PostOutcome::Severed { sent: true }
+            } else {
+                PostOutcome::Doubt { after: None }
+            };
         }
         let Some(bad) = bad else { return PostOutcome::Accepted { ack: id, pressed: fault == 4 } };
         let reason = Reason { status: 400, code: Some(6), text: "Invalid data format".into() };
@@ -122,6 +137,7 @@ impl World {
                 acked.extend(ids.last().map(|last| AckId::new(last.get() + 1)));
                 PollOutcome::Answered { acked }
             }
+            2 => PollOutcome::Severed,
             _ => PollOutcome::Answered { acked },
         }
     }

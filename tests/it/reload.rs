@@ -112,15 +112,14 @@ async fn a_reload_opens_no_listener_to_everybody() {
     eventually(SOON, "it is ready", async || lab.log().contains("forebay is ready")).await;
 
     let guarded = lab.config();
-    let start = guarded.find("[[ingest.user]]").unwrap();
-    let end = guarded.find("[wal]\n").unwrap();
-    let bare = format!("{}{}", &guarded[..start], &guarded[end..]);
+    let (top, rest) = guarded.split_once("[[ingest.user]]").unwrap();
+    let (guard, rest) = rest.split_once("[wal]\n").unwrap();
+    let (user, _) = guard.split_once("[ingest.tls]").unwrap();
+    let bare = format!("{top}[wal]\n{rest}");
+    let in_clear = format!("{top}[[ingest.user]]{user}[wal]\n{rest}");
     let file = lab.path().join("forebay.toml");
     let moved = bare.replacen(&all, &own, 1);
     let insecure = bare.replacen(&all, &format!("{all}\nallow_insecure = true"), 1);
-    let tls = guarded[start..end].find("[ingest.tls]").unwrap();
-    let in_clear =
-        format!("{}{}{}", &guarded[..start], &guarded[start..start + tls], &guarded[end..]);
     for (text, lacks) in [
         (moved, "without TLS and without a user"),
         (insecure, "without TLS and without a user"),

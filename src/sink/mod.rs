@@ -18,12 +18,14 @@ mod line;
 mod link;
 mod names;
 mod numbers;
+mod outage;
 mod pace;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
 mod pick;
 pub mod probe;
+mod progress;
 mod redrive;
 mod replay;
 mod seek;
@@ -50,6 +52,7 @@ pub use config::{Affinity, Compression, Config, DeadLetters, Proxy, RawSource, S
 pub use control::{SeekRefused, Stopping};
 pub use http::ClientError;
 pub use names::Place;
+pub use progress::{ReplayRun, Trouble};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -130,6 +133,8 @@ pub struct Sink {
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    /// The replay that is being sent.
+    replay: Arc<watch::Sender<Option<ReplayRun>>>,
     /// Both ends: the handles take the one, the task the other.
     control: (mpsc::Sender<control::Control>, control::Controls),
 }
@@ -141,6 +146,7 @@ pub struct SinkHandle {
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
+    replay: watch::Receiver<Option<ReplayRun>>,
     drains: Arc<watch::Sender<KnownDrains>>,
     control: mpsc::Sender<control::Control>,
     wal: Wal,
@@ -206,6 +212,18 @@ impl SinkHandle {
         self.status.borrow().clone()
     }
 
+    /// Why the collector of this URL took nothing the last time; none when it took something.
+    #[must_use]
+    pub fn outage(&self, url: &str) -> Option<String> {
+        self.client.outages.why(url)
+    }
+
+    /// The replay that is being sent to it, if there is one.
+    #[must_use]
+    pub fn replay(&self) -> Option<ReplayRun> {
+        self.replay.borrow().clone()
+    }
+
     /// Resolves when the state satisfies `wanted`.
     pub async fn wait_for(&self, wanted: impl FnMut(&SinkStatus) -> bool) {
         let mut status = self.status.clone();
@@ -265,7 +283,8 @@ impl Sink {
         let status = SinkStatus { endpoints, delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
-        Ok(Self { config, names, wal, machine, packer, client, status, drains, control })
+        let replay = Arc::new(watch::Sender::new(None));
+        Ok(Self { config, names, wal, machine, packer, client, status, drains, replay, control })
     }
 
     /// A look from outside.
@@ -276,6 +295,7 @@ impl Sink {
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
+            replay: self.replay.subscribe(),
             drains: Arc::clone(&self.drains),
             control: self.control.0.clone(),
             wal: self.wal.clone(),
@@ -286,6 +306,7 @@ impl Sink {
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
         let Self { config, names, wal, machine, packer, client, .. } = self;
         let (status, drains, control) = (self.status, self.drains, self.control);
+        let replay = self.replay;
         let name = config.name.clone();
         let set = || names.as_ref().map(names::Names::subscribe);
         let redrive = redrive::Redrive {
@@ -301,6 +322,7 @@ impl Sink {
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            shown: replay,
             chosen: chosen::Chosen::of(&status),
             set: set(),
         };

@@ -18,7 +18,7 @@ use super::read::{Placed, Reader};
 use super::report::{Report, Reported, Scope};
 use super::{Config, Fixed, is_loopback, table};
 use crate::hec::mapping::DrainInfo;
-use crate::ingest::Listen;
+use crate::ingest::{Listen, UnknownDrain};
 use crate::types::Secret;
 use crate::{admin, telemetry};
 
@@ -42,13 +42,20 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
 
     let data_dir = data_dir?.value;
     let ingest = ingest?;
+    let live = &ingest.config.live;
+    let apps_from_urls = live.query.contains("app") && live.unknown_drain == UnknownDrain::Accept;
     Ok(Config {
         wal: log?.at(data_dir.clone()),
         data_dir,
         exposure: ingest.exposure,
         ingest: ingest.config,
         destinations: destinations?,
-        admin: admin::Config { listen: listen?.value, token: token?, drains: named },
+        admin: admin::Config {
+            listen: listen?.value,
+            token: token?,
+            drains: named,
+            apps_from_urls,
+        },
         log_level: log_level?,
         fixed: Fixed::of(root),
     })

@@ -148,6 +148,7 @@ impl Relay {
         let ingest = Ingest::bind(config.ingest, wal.clone())
             .map_err(listen("ingest", address.to_string()))?;
         let mut reloader = Reloader::new(config.fixed);
+        reloader.listens(ingest.local_addr(), config.exposure);
         let handle = ingest.handle();
         reloader.hook(move |config| handle.reload(config.ingest.live.clone()));
         reloader.hook(|config| {

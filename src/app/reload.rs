@@ -5,6 +5,7 @@
 //! fail. Each part that can change while it runs hangs in a hook of its own.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use metrics::gauge;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::admin::ReloadStatus;
 use crate::clock;
-use crate::config::{Config, ConfigErrors, Fixed, Loaded};
+use crate::config::{Config, ConfigErrors, Exposure, Fixed, Loaded};
 
 /// Gives a part its new settings. It cannot fail: what could is checked before.
 pub type Hook = Box<dyn Fn(&Config) + Send + Sync>;
@@ -22,6 +23,8 @@ pub struct Reloader {
     hooks: Vec<Hook>,
     /// What this process was started with, and keeps.
     fixed: Fixed,
+    /// Where ingest listens, and what it was started with: what guards it may not go.
+    listener: Option<(SocketAddr, Exposure)>,
     status: watch::Sender<ReloadStatus>,
     /// One reload at a time: two at once could leave a mixture.
     reloading: Mutex<()>,
@@ -40,9 +43,15 @@ impl Reloader {
             taken: clock::unix_micros(),
             restart_needed: Vec::new(),
         });
-        let reloader = Self { hooks: Vec::new(), fixed, status, reloading: Mutex::new(()) };
+        let (hooks, reloading) = (Vec::new(), Mutex::new(()));
+        let reloader = Self { hooks, fixed, listener: None, status, reloading };
         reloader.export();
         reloader
+    }
+
+    /// This is where ingest listens as long as the process runs.
+    pub(super) fn listens(&mut self, address: SocketAddr, exposure: Exposure) {
+        self.listener = Some((address, exposure));
     }
 
     /// From now on, this part hears of every configuration that is taken.
@@ -60,7 +69,13 @@ impl Reloader {
     pub fn reload(&self, loaded: Result<Loaded, ConfigErrors>) -> bool {
         // A hook that panicked has done its worst already.
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = match loaded {
+        let allowed = loaded.and_then(|loaded| match &self.listener {
+            Some((address, started)) => {
+                loaded.config.may_replace(started, *address).map(|()| loaded)
+            }
+            None => Ok(loaded),
+        });
+        let taken = match allowed {
             Ok(loaded) => {
                 self.take(&loaded);
                 true
@@ -142,6 +157,32 @@ mod tests {
         assert!(!reloader.reload(read(&format!("{user}\ndrains = [\"nobody\"]"))));
         assert_eq!(heard.load(Ordering::SeqCst), 2, "refused whole");
         assert!(!status.borrow().successful);
+    }
+
+    /// The listener is what it was at the start, also the one that was inherited.
+    #[test]
+    fn what_guards_the_listener_does_not_go_before_it() {
+        let guard = "[[ingest.user]]\nname = \"a\"\npassword = \"b\"\n";
+        let moved = "ingest.listen = \"127.0.0.1:1\"\n";
+        let start = |insecure: &str, address: &str| {
+            let config = read(&format!("{insecure}{guard}")).unwrap().config;
+            let mut reloader = Reloader::new(config.fixed);
+            reloader.listens(address.parse().unwrap(), config.exposure);
+            reloader
+        };
+        let insecure = "ingest.allow_insecure = true\n";
+        for (started, address, text, taken) in [
+            ("", "192.0.2.1:443", moved.to_owned(), false),
+            ("", "0.0.0.0:443", format!("{moved}{guard}"), false),
+            ("", "[::]:443", format!("{insecure}{moved}"), false),
+            ("", "127.0.0.1:443", moved.to_owned(), true),
+            ("", "[::1]:443", moved.to_owned(), true),
+            (insecure, "192.0.2.1:443", moved.to_owned(), true),
+        ] {
+            let reloader = start(started, address);
+            assert_eq!(reloader.reload(read(&text)), taken, "{started} {address} {text}");
+            assert_eq!(reloader.status().borrow().successful, taken);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod docs;
 mod duration;
 mod error;
 mod expand;
+mod exposure;
 mod file;
 mod fixed;
 mod key;
@@ -27,12 +28,14 @@ mod tests;
 
 use std::fs::File;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use exposure::Exposure;
 pub use file::read_text;
 pub use fixed::Fixed;
 pub use peek::Peek;
@@ -75,6 +78,8 @@ pub struct Config {
     pub log_level: String,
     /// What only a restart can change.
     pub fixed: Fixed,
+    /// How ingest's listener may be reached.
+    pub exposure: Exposure,
 }
 
 /// A configuration, and what its operator should know about it.
@@ -103,6 +108,10 @@ impl Config {
     pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Result<Loaded, ConfigErrors> {
         parse(text, file_name, env, None)
     }
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// The name, the text and the mode of a configuration file.

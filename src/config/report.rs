@@ -44,6 +44,11 @@ impl<'e> Report<'e> {
         }
     }
 
+    /// The file, as messages name it.
+    pub(super) const fn file(&self) -> &'e str {
+        self.file
+    }
+
     /// The environment.
     pub(super) const fn env(&self) -> Env<'e> {
         self.env

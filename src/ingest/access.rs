@@ -114,6 +114,10 @@ impl Access {
 
     /// Where a frame with this token belongs, from a user whose credentials are good.
     ///
+    /// A drain that nobody has configured is no user's: what happens to its frames, `unknown_drain`
+    /// says for all users. The token of a drain is known only after it was added, and to refuse its
+    /// first frames would be to lose them.
+    ///
     /// Without a token, as log-shuttle sends, it is the drain of its user, if that has just one.
     pub(super) fn source<'a>(
         &'a self,

@@ -9,6 +9,12 @@
 //!  ≤ idle_timeout       ≤ 5 s                   ≤ ack_deadline
 //! ```
 //!
+//! A connection may be idle for that long only when it has proven to be a sender's: when a request
+//! on it had good credentials and everything else that a frame has. Before that it has 10 s, from
+//! its start or from when its credentials were good no longer, whatever it sends: nobody can keep
+//! the places of senders by saying nothing, or nothing of worth. Logplex writes as soon as it has
+//! connected (Logplex source, logplex_http_drain.erl).
+//!
 //! [`Watched`] sees the first byte, the handler sees the rest. All of it happens in the task of
 //! one connection; the atomics only make it shareable.
 
@@ -32,14 +38,19 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
     /// From the first byte of a head to its end.
     pub(super) head: Duration,
+    /// Until a connection has proven to be a sender's.
+    pub(super) proof: Duration,
 }
 
 impl Timeouts {
     /// How long a head may take: Logplex writes it at once.
     const HEAD: Duration = Duration::from_secs(5);
 
+    /// How long a connection may take until a request of it can be accepted.
+    const PROOF: Duration = Duration::from_secs(10);
+
     pub(super) const fn new(idle: Duration) -> Self {
-        Self { idle, head: Self::HEAD }
+        Self { idle, head: Self::HEAD, proof: Self::PROOF }
     }
 }
 
@@ -57,15 +68,25 @@ pub(super) struct Activity {
     epoch: Instant,
     /// Microseconds from `epoch` to the start of the phase, times 4, plus the phase.
     state: AtomicU64,
+    /// Since when a proof is awaited that it is a sender's, in microseconds from `epoch`; or
+    /// [`PROVEN`].
+    unproven: AtomicU64,
     /// Whether the head of this request has two lengths.
     two_lengths: AtomicBool,
 }
 
+/// No proof is awaited.
+const PROVEN: u64 = u64::MAX;
+
 impl Activity {
     /// A connection that has just been accepted.
     pub(super) fn new(now: Instant) -> Self {
-        let activity =
-            Self { epoch: now, state: AtomicU64::new(0), two_lengths: AtomicBool::new(false) };
+        let activity = Self {
+            epoch: now,
+            state: AtomicU64::new(0),
+            unproven: AtomicU64::new(0),
+            two_lengths: AtomicBool::new(false),
+        };
         activity.enter(Phase::Idle, now);
         activity
     }
@@ -92,6 +113,18 @@ impl Activity {
         if phase == Phase::Head { since } else { now }
     }
 
+    /// A request can be accepted, as far as its head says.
+    pub(super) fn proves(&self) {
+        self.unproven.store(PROVEN, Ordering::Relaxed);
+    }
+
+    /// A request had wrong credentials. What was proven before counts no longer.
+    pub(super) fn disproves(&self, now: Instant) {
+        if self.unproven.load(Ordering::Relaxed) == PROVEN {
+            self.unproven.store(self.micros(now), Ordering::Relaxed);
+        }
+    }
+
     /// A request has its answer.
     pub(super) fn request_ends(&self, now: Instant) {
         self.enter(Phase::Idle, now);
@@ -101,7 +134,15 @@ impl Activity {
     pub(super) fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
         let (phase, since) = self.phase();
         match phase {
-            Phase::Idle => since.checked_add(timeouts.idle),
+            Phase::Idle => {
+                let idle = since.checked_add(timeouts.idle)?;
+                let unproven = self.unproven.load(Ordering::Relaxed);
+                if unproven == PROVEN {
+                    return Some(idle);
+                }
+                let awaited = Duration::from_micros(unproven).saturating_add(timeouts.proof);
+                self.epoch.checked_add(awaited).map(|proof| proof.min(idle))
+            }
             Phase::Head => since.checked_add(timeouts.head),
             Phase::Busy => None,
         }
@@ -118,10 +159,13 @@ impl Activity {
         (phase, since.unwrap_or(self.epoch))
     }
 
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn enter(&self, phase: Phase, now: Instant) {
-        let micros = now.saturating_duration_since(self.epoch).as_micros();
         // Two bits less than a u64 of microseconds: 146,000 years.
-        let micros = u64::try_from(micros).unwrap_or(u64::MAX) << 2;
+        let micros = self.micros(now) << 2;
         let phase = match phase {
             Phase::Idle => 0,
             Phase::Head => 1,
@@ -215,6 +259,7 @@ mod tests {
     fn each_phase_has_its_own_deadline() {
         let start = clock::instant();
         let activity = Activity::new(start);
+        activity.proves();
         assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 310)));
 
         activity.enter(Phase::Head, at(start, 100));
@@ -228,6 +273,51 @@ mod tests {
 
         // A pipelined request: no byte was read for it alone.
         assert_eq!(activity.request_begins(at(start, 104)), at(start, 104));
+    }
+
+    /// Also when it sends one refused request after the other.
+    #[test]
+    fn who_has_proven_nothing_has_ten_seconds() {
+        let start = clock::instant();
+        let activity = Activity::new(start);
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 10)));
+        for second in [3, 6, 9] {
+            activity.request_begins(at(start, second));
+            assert_eq!(activity.deadline(TIMEOUTS), None);
+            activity.disproves(at(start, second));
+            activity.request_ends(at(start, second));
+            assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 10)));
+        }
+        activity.proves();
+        activity.request_ends(at(start, 9));
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 319)));
+        // Its credentials are good no longer.
+        activity.disproves(at(start, 100));
+        activity.request_ends(at(start, 101));
+        activity.disproves(at(start, 105));
+        assert_eq!(activity.deadline(TIMEOUTS), Some(at(start, 110)));
+        assert_eq!(
+            activity.deadline(Timeouts { idle: at(start, 3) - start, ..TIMEOUTS }),
+            Some(at(start, 104))
+        );
+    }
+
+    /// Bytes of a body that are read before anybody has heard of its head.
+    #[tokio::test]
+    async fn a_body_is_not_taken_for_a_head() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let head = b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n";
+        let body = b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let activity = Arc::new(Activity::new(clock::instant()));
+        let (mut sender, stream) = tokio::io::duplex(1000);
+        let mut watched = Watched::new(stream, Arc::clone(&activity));
+        sender.write_all(&[&head[..], body].concat()).await.unwrap();
+        for part in [&head[..], body] {
+            let mut bytes = vec![0; part.len()];
+            assert_eq!(watched.read(&mut bytes).await.unwrap(), part.len());
+            assert_eq!(bytes, part);
+            assert!(!activity.has_two_lengths());
+        }
     }
 
     #[test]

@@ -14,7 +14,6 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::metrics::Seldom;
 use super::{User, Via};
-use crate::types::UnixMicros;
 
 /// Standard base64 that takes the padding or its absence.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -116,10 +115,10 @@ impl Users {
 
     /// Counts a request with good credentials, and warns now and then of those that should not
     /// be used any more.
-    pub(super) fn used(&self, number: usize, now: UnixMicros) {
+    pub(super) fn used(&self, number: usize) {
         let Some(user) = self.users.get(number) else { return };
         user.successes.increment(1);
-        if user.deprecated && user.warned.now(u64::try_from(now.get()).unwrap_or_default()) {
+        if user.deprecated && user.warned.now() {
             tracing::warn!(credential = %user.name, "deprecated credentials are still in use");
         }
     }

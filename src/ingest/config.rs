@@ -38,10 +38,12 @@ pub struct Config {
     /// more is closed at once.
     pub max_connections_per_address: usize,
     /// The most memory that bodies may take from their first byte until they are durable
-    /// (`ingest.max_in_flight`). When it is taken, requests wait up to the ack deadline.
+    /// (`ingest.max_in_flight`). When it is taken, requests wait up to the ack deadline. At least
+    /// four times `max_body`.
     pub max_in_flight: ByteSize,
-    /// How long a connection may be idle (`ingest.idle_timeout`). Logplex closes after 144 s to
-    /// 240 s and loses a try when we close first.
+    /// How long a connection may be idle that has sent a request which could be accepted
+    /// (`ingest.idle_timeout`). Logplex closes after 144 s to 240 s and loses a try when we close
+    /// first.
     pub idle_timeout: Duration,
     /// What may change while ingest runs.
     pub live: Live,
@@ -126,7 +128,7 @@ pub struct User {
     pub password: Secret,
     /// How the secret comes.
     pub via: Via,
-    /// The names of the drains it may send for. None: all.
+    /// The names of the drains it may send for, among those that are configured. None: all.
     pub drains: Option<BTreeSet<String>>,
     /// Still good, but to be replaced: counted and warned of.
     pub deprecated: bool,

@@ -167,7 +167,12 @@ where
     .await;
     match result {
         Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
+        Some(Err(error)) => {
+            if error.is_parse() {
+                handler.unreadable(peer, &error);
+            }
+            tracing::debug!(%peer, %error, "connection ended");
+        }
         None => tracing::debug!(%peer, "connection idle or slow: closed"),
     }
 }

@@ -14,11 +14,12 @@
 //! A refused connection costs no try, so the listener closes (Logplex source,
 //! logplex_http_drain.erl, `try_connect`). To the outside, full and closed are one: `closed`.
 //!
-//! Only waiting for us counts: for memory, for space, for a sync. A sender that is slow with its
-//! body closes nothing.
+//! Only waiting for the log counts: for space, for a sync, or for memory that frames have which are
+//! with the log. A sender that is slow with its body closes nothing, also when it has all the
+//! memory that others wait for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -54,8 +55,12 @@ impl State {
 pub(super) struct Gate {
     hold_after: Duration,
     close_after: Duration,
-    /// Requests that wait for us.
+    /// Requests that wait for the log.
     waiting: AtomicUsize,
+    /// Requests that wait for memory.
+    without_memory: AtomicUsize,
+    /// Frames that the log has and has not answered, also when nobody waits for that any more.
+    with_log: Arc<AtomicUsize>,
     /// Frames that were taken.
     taken: AtomicU64,
     /// Whether the state is not open: what the good path looks at.
@@ -82,12 +87,24 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A frame is with the log for as long as this lives.
+#[derive(Debug)]
+pub(super) struct WithLog(Arc<AtomicUsize>);
+
+impl Drop for WithLog {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Gate {
     pub(super) fn new(hold_after: Duration, close_after: Duration) -> Self {
         Self {
             hold_after,
             close_after,
             waiting: AtomicUsize::new(0),
+            without_memory: AtomicUsize::new(0),
+            with_log: Arc::default(),
             taken: AtomicU64::new(0),
             troubled: AtomicBool::new(false),
             stall: Mutex::default(),
@@ -112,15 +129,29 @@ impl Gate {
         (self.hold_after / 4).clamp(FASTEST, SLOWEST)
     }
 
-    /// A request waits for memory or for the log.
+    /// A request waits for the log.
     pub(super) fn waits(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(&self.waiting)
     }
 
-    /// Whether no request waits.
+    /// A request waits for memory.
+    pub(super) fn waits_for_memory(&self) -> Waiting<'_> {
+        self.without_memory.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.without_memory)
+    }
+
+    /// A frame goes to the log.
+    pub(super) fn hands_over(&self) -> WithLog {
+        self.with_log.fetch_add(1, Ordering::Relaxed);
+        WithLog(Arc::clone(&self.with_log))
+    }
+
+    /// Whether no request waits for the log. One that waits for memory does when the log has
+    /// frames: otherwise it is senders who have the memory.
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0
+        let none = |count: &AtomicUsize| count.load(Ordering::Relaxed) == 0;
+        none(&self.waiting) && (none(&self.without_memory) || none(&self.with_log))
     }
 
     /// The log took a frame.
@@ -245,6 +276,19 @@ mod tests {
         let _again = gate.waits();
         assert_eq!(look(&gate, start, 61, 61), State::Holding);
         assert_eq!(look(&gate, start, 62, 64), State::Full);
+    }
+
+    #[test]
+    fn who_waits_for_memory_closes_the_gate_only_when_the_log_has_it() {
+        let (start, gate) = (clock::instant(), gate());
+        let _waiting = gate.waits_for_memory();
+        assert_eq!(look(&gate, start, 0, 60), State::Open, "slow senders have it");
+        let frame = gate.hands_over();
+        assert_eq!(look(&gate, start, 61, 63), State::Holding);
+        drop(frame);
+        assert_eq!(look(&gate, start, 64, 90), State::Holding);
+        let _frame = gate.hands_over();
+        assert_eq!(look(&gate, start, 91, 95), State::Full);
     }
 
     #[test]

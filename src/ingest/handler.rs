@@ -1,8 +1,8 @@
 //! One request, from its head to its answer.
 //!
-//! The order is fixed: path, method, credentials, drain, content type, size, byte permit, body,
-//! count, append, answer. What refuses for good comes first and needs no memory; nothing of a body is
-//! read before there is room for all of it; nothing is answered 200 before it is durable.
+//! The order is fixed: path, method, credentials, drain, content type, size, memory, body, count,
+//! append, answer. What refuses for good comes first and needs no memory; of a body nothing is kept
+//! for which there is no memory; nothing is answered 200 before it is durable.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, EXPECT};
 use hyper::http::request;
 use hyper::{Method, Request};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
@@ -28,14 +27,16 @@ use super::facts::{self, Coding, Facts, Given};
 use super::gate::Gate;
 use super::handle::IngestStatus;
 use super::loss::Losses;
+use super::memory::{LARGEST_FRAME, Memory, NoRoom, Room, Wait};
 use super::metrics::{End, Metrics, OpenRequest, Seldom};
 use super::patience::Patience;
+use super::receipt::{Books, Deposit, Receipt};
 use super::request_id::{RequestId, RequestIds};
 use super::response::{self, Hangup, Refusal, Response};
 use super::{Config, tls};
 use crate::clock;
-use crate::logplex::{Profile, Tally, tally};
-use crate::types::{ByteSize, Offset};
+use crate::logplex::{Profile, tally};
+use crate::types::Offset;
 use crate::wal::{AppendError, Appended, Durable, Wal};
 
 /// The longest URI that is looked at.
@@ -48,27 +49,31 @@ const OFFER_TO_BUSY: Duration = Duration::from_millis(50);
 /// there is some: the offer makes it look.
 const OFFER_TO_FULL: Duration = Duration::from_millis(250);
 
-/// Byte permits are counted in KiB, so that a `u32` holds any body.
-const PERMIT: u64 = 1024;
+/// How long the rest of a refused body is read at least, although the request's time is up. What
+/// was refused would be refused again: the sender has to hear it.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Handler {
     pub(super) config: Config,
     pub(super) gate: Gate,
-    pub(super) metrics: Metrics,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) timeouts: Timeouts,
     /// How long a connection may take until its first request may come.
     pub(super) handshake: Duration,
     pub(super) addresses: Addresses,
     access: ArcSwap<Access>,
-    losses: Losses,
+    books: Books,
     wal: Wal,
-    /// Room for bodies, from their first byte until they are durable.
-    memory: Arc<Semaphore>,
+    memory: Memory,
     patience: Patience,
     max_body: usize,
     warned: Seldom,
+    warned_of_no_request: Seldom,
+    /// How often the log was asked whether it is well.
+    #[cfg(test)]
+    pub(super) asked: std::sync::atomic::AtomicUsize,
     ids: RequestIds,
 }
 
@@ -78,6 +83,8 @@ enum Failure {
     Refused(Refusal),
     /// May be, at another try.
     Unavailable,
+    /// The same, but there is no memory for it now: one that is answered early comes again early.
+    NoRoom,
     /// The body broke off: there is nobody to answer.
     Broken,
 }
@@ -87,7 +94,14 @@ impl From<BodyError> for Failure {
         match error {
             BodyError::TooLarge => Self::Refused(Refusal::Size),
             BodyError::Broken => Self::Broken,
+            BodyError::NoRoom => Self::NoRoom,
         }
+    }
+}
+
+impl From<NoRoom> for Failure {
+    fn from(NoRoom: NoRoom) -> Self {
+        Self::NoRoom
     }
 }
 
@@ -102,24 +116,24 @@ struct Admitted<'a> {
 impl Handler {
     pub(super) fn new(mut config: Config, wal: Wal) -> Self {
         let access = Access::new(std::mem::take(&mut config.live));
-        // Less than one largest body would make that body wait forever.
-        let memory = permits(config.max_in_flight.get()).max(frame_permits(config.max_body));
-        let memory = usize::try_from(memory).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         metrics.certificate(access.not_after());
         Self {
             gate: Gate::new(config.hold_after, config.close_after),
+            books: Books { metrics: Arc::clone(&metrics), losses: Arc::new(Losses::new()) },
             metrics,
             timeouts: Timeouts::new(config.idle_timeout),
             handshake: tls::HANDSHAKE,
             addresses: Addresses::new(config.max_connections_per_address),
             access: ArcSwap::from_pointee(access),
-            losses: Losses::default(),
             wal,
-            memory: Arc::new(Semaphore::new(memory)),
+            memory: Memory::new(config.max_in_flight, config.max_body),
             patience: Patience::new(config.ack_deadline),
             max_body: usize::try_from(config.max_body.get()).unwrap_or(usize::MAX),
             warned: Seldom::default(),
+            warned_of_no_request: Seldom::default(),
+            #[cfg(test)]
+            asked: std::sync::atomic::AtomicUsize::new(0),
             ids: RequestIds::new(),
             config,
         }
@@ -143,8 +157,8 @@ impl Handler {
             connections: self.metrics.connections(),
             requests: self.metrics.in_flight(),
             certificate_not_after: self.access.load().not_after(),
-            upstream_loss: self.losses.lost(),
-            unknown_drains: self.losses.strangers(),
+            upstream_loss: self.books.losses.lost(),
+            unknown_drains: self.books.losses.strangers(),
         }
     }
 
@@ -155,6 +169,8 @@ impl Handler {
 
     /// Resolves when the log has space, and its appender answers.
     pub(super) async fn well(&self) {
+        #[cfg(test)]
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.wal.space().await;
         if !self.wal.is_alive().await {
             // It has ended, and takes nothing before a restart.
@@ -171,7 +187,7 @@ impl Handler {
     /// Memory that bodies may still take.
     #[cfg(test)]
     pub(super) fn free_memory(&self) -> usize {
-        self.memory.available_permits()
+        self.memory.free()
     }
 
     /// Handles one request.
@@ -196,15 +212,18 @@ impl Handler {
         id: &RequestId,
     ) -> Result<Response, Hangup> {
         let mut open = OpenRequest::new(&self.metrics, started);
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let deadline = started.checked_add(self.config.ack_deadline).unwrap_or(started);
         let deadline = Instant::from_std(deadline);
 
         let access = self.access();
         let mut profile = facts::profile(&head.headers);
-        let stored = match self.admit(&access, &head, activity) {
+        let mut unread = true;
+        let stored = match self.admit(&access, &head, body::declared_len(&body), activity) {
             Ok(admitted) => {
+                activity.proves();
                 profile = admitted.profile;
+                unread = false;
                 let Admitted { user, source, coding, .. } = admitted;
                 let given = Given {
                     user,
@@ -215,22 +234,31 @@ impl Handler {
                     received: clock::unix_micros(),
                 };
                 let facts = Facts::new(&head.headers, given);
-                let store = self.store(&facts, source, coding, body, deadline);
-                timeout_at(deadline, store).await.unwrap_or_else(|_| {
+                let store = self.store(&facts, source, coding, &mut body, deadline);
+                timeout_at(deadline, held(store)).await.unwrap_or_else(|_| {
                     self.metrics.deadline_exceeded.increment(1);
                     Err(Failure::Unavailable)
                 })
             }
             Err(refusal) => {
-                // Who asks before sending a body need not send it.
-                if !head.headers.contains_key(EXPECT) {
-                    let discard = timeout_at(deadline, body::discard(body, self.max_body));
-                    // Not read in time: the answer goes out all the same, and hyper closes.
-                    discard.await.unwrap_or_default();
+                if refusal == Refusal::Credentials {
+                    activity.disproves(clock::instant());
                 }
                 Err(Failure::Refused(refusal))
             }
         };
+        if let Err(Failure::Refused(refusal)) = stored {
+            // Who asks before sending a body need not send it.
+            if !(unread && head.headers.contains_key(EXPECT)) {
+                // Of one that is too large much is on its way. More would not be waited for.
+                let most = if refusal == Refusal::Size { 2 } else { 1 };
+                let discard = body::discard(&mut body, self.max_body.saturating_mul(most));
+                let until = deadline.max(Instant::from_std(clock::instant()) + LINGER);
+                // Not read in time: the answer goes out all the same, and hyper closes.
+                timeout_at(until, discard).await.unwrap_or_default();
+            }
+        }
+        drop(body);
 
         let (end, answer) = match stored {
             Ok(durable) => (End::Accepted, Ok(response::accepted(&durable))),
@@ -238,7 +266,7 @@ impl Handler {
                 self.warn(refusal, peer, id);
                 (End::Refused(refusal), Ok(response::called(response::refused(refusal), id)))
             }
-            Err(Failure::Unavailable) => match response::unavailable(profile) {
+            Err(Failure::Unavailable | Failure::NoRoom) => match response::unavailable(profile) {
                 Ok(answer) => (End::Unavailable, Ok(response::called(answer, id))),
                 Err(hangup) => (End::Unanswered, Err(hangup)),
             },
@@ -260,19 +288,22 @@ impl Handler {
         &self,
         access: &'a Access,
         head: &'a request::Parts,
+        declared: Option<u64>,
         activity: &Activity,
     ) -> Result<Admitted<'a>, Refusal> {
         let path = head.uri.path();
         if path.len().saturating_add(head.uri.query().map_or(0, str::len)) > MAX_URI {
             return Err(Refusal::Uri);
         }
-        let secret = match path.strip_prefix(self.config.path.as_str()) {
-            Some("") => None,
+        let own = self.config.path.as_str();
+        let secret = if path == own {
+            None
+        } else if access.users.any_by_path() {
             // Behind the path there may be a secret, and nothing else.
-            Some(rest) if access.users.any_by_path() => {
-                Some(rest.strip_prefix('/').ok_or(Refusal::Path)?)
-            }
-            Some(_) | None => return Err(Refusal::Path),
+            let rest = path.strip_prefix(own.strip_suffix('/').unwrap_or(own));
+            Some(rest.and_then(|rest| rest.strip_prefix('/')).ok_or(Refusal::Path)?)
+        } else {
+            return Err(Refusal::Path);
         };
         if head.method != Method::POST {
             return Err(Refusal::Method);
@@ -282,7 +313,7 @@ impl Handler {
         let verdict = access.users.check(authorization, secret);
         let user = match verdict {
             Verdict::User(number) => {
-                access.users.used(number, clock::unix_micros());
+                access.users.used(number);
                 access.users.name(number)
             }
             Verdict::Anybody => None,
@@ -296,39 +327,60 @@ impl Handler {
         if activity.has_two_lengths() {
             return Err(Refusal::Lengths);
         }
+        let coding = facts::coding(headers)?;
+        if declared.is_some_and(|len| len > self.config.max_body.get()) {
+            return Err(Refusal::Size);
+        }
         let given = source.drain.and_then(|drain| drain.profile);
         let profile = given.unwrap_or_else(|| facts::profile(headers));
-        Ok(Admitted { user, source, profile, coding: facts::coding(headers)? })
+        Ok(Admitted { user, source, profile, coding })
     }
 
     /// Takes a frame from its head to the log. Cancelled at the ack deadline; what has been
-    /// handed to the log by then may still be stored, and the sender's next try is then found to
-    /// be a duplicate.
+    /// handed to the log by then may still be stored, and is counted then; the sender's next try is
+    /// found to be a duplicate.
     async fn store(
         &self,
         facts: &Facts,
         source: Source<'_>,
         coding: Coding,
-        body: Incoming,
+        body: &mut Incoming,
         deadline: Instant,
     ) -> Result<Durable, Failure> {
-        let declared = body::declared_len(&body);
-        if declared.is_some_and(|len| len > self.config.max_body.get()) {
-            // More than this would not be waited for either.
-            body::discard(body, self.max_body.saturating_mul(2)).await;
-            return Err(Failure::Refused(Refusal::Size));
+        let (body, room) = self.collect(coding, body, deadline).await?;
+        let receipt = Receipt::new(facts, source, &body, tally(&body));
+        let messages = receipt.tally.messages;
+        let appended = self.append(facts, &body, receipt, room).await?;
+        // By its offset a frame is found again in what the destinations log.
+        tracing::debug!(
+            offset = appended.durable.offset().map(Offset::get),
+            messages,
+            duplicate = appended.duplicate,
+            "durable"
+        );
+        Ok(appended.durable)
+    }
+
+    /// Reads a body, with memory for it.
+    async fn collect(
+        &self,
+        coding: Coding,
+        body: &mut Incoming,
+        deadline: Instant,
+    ) -> Result<(Bytes, Room), Failure> {
+        let wait = Wait { gate: &self.gate, patience: &self.patience, deadline };
+        if let (Coding::Identity, Some(declared)) = (coding, body::declared_len(body))
+            && declared <= LARGEST_FRAME
+        {
+            let room = self.memory.whole(declared, wait).await?;
+            return Ok((body::collect_declared(body, declared).await?, room));
         }
-        let room = match coding {
-            Coding::Identity => declared.map_or(self.config.max_body, ByteSize::bytes),
-            // The content may be as large as it likes.
-            Coding::Gzip => self.config.max_body,
-        };
-        let mut permit = self.room(frame_permits(room), deadline).await?;
+        let mut memory = self.memory.growing(wait, coding == Coding::Gzip);
         let body = match coding {
-            Coding::Identity => body::collect(body, self.max_body).await?,
+            Coding::Identity => body::collect(body, self.max_body, &mut memory).await?,
             Coding::Gzip => {
                 let ratio = self.config.max_gzip_ratio;
-                match body::collect_gzip(body, self.max_body, ratio).await? {
+                match body::collect_gzip(body, self.max_body, ratio, &mut memory).await? {
                     Gunzipped::Content(content) => content,
                     Gunzipped::TooLarge => return Err(Failure::Refused(Refusal::Size)),
                     // Content is no reason to refuse.
@@ -339,44 +391,8 @@ impl Handler {
                 }
             }
         };
-        shrink(&mut permit, frame_permits(size_of(&body)));
-
-        let tally = tally(&body);
-        let appended = self.append(facts, &body, &tally, Arc::new(permit)).await?;
-        if appended.duplicate {
-            self.metrics.duplicate();
-        } else {
-            self.metrics.frame(&tally, facts.messages_claimed);
-            self.losses.frame(source.label(), &body, facts);
-            if source.is_stranger() {
-                self.losses.stranger(source.token);
-            }
-        }
-        self.metrics.odd_headers.increment(u64::from(facts.odd_headers));
-        // By its offset a frame is found again in what the destinations log.
-        tracing::debug!(
-            offset = appended.durable.offset().map(Offset::get),
-            messages = tally.messages,
-            duplicate = appended.duplicate,
-            "durable"
-        );
-        Ok(appended.durable)
-    }
-
-    /// Waits for room for a frame, while there is time to store it.
-    async fn room(&self, permits: u64, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        if let Ok(permit) = Arc::clone(&self.memory).try_acquire_many_owned(permits) {
-            return Ok(permit);
-        }
-        let _waiting = self.gate.waits();
-        let last = deadline.checked_sub(self.patience.reserve()).unwrap_or(deadline);
-        match timeout_at(last, Arc::clone(&self.memory).acquire_many_owned(permits)).await {
-            // The semaphore is never closed.
-            Ok(permit) => permit.map_err(|_| Failure::Unavailable),
-            // Held all the same: a sender that is answered early tries again early.
-            Err(_) => std::future::pending().await,
-        }
+        let room = memory.whole(body.len());
+        Ok((body, room))
     }
 
     /// Offers a frame to the log until it takes it. While the log has no room the request is
@@ -385,14 +401,19 @@ impl Handler {
         &self,
         facts: &Facts,
         body: &Bytes,
-        tally: &Tally,
-        permit: Arc<OwnedSemaphorePermit>,
+        receipt: Receipt,
+        room: Room,
     ) -> Result<Appended, Failure> {
         let _waiting = self.gate.waits();
+        let deposit = Arc::new(Deposit::new(receipt, room, self.gate.hands_over()));
         loop {
-            let frame = Wal::prepare(facts.frame(body.clone(), tally.messages));
+            let frame = Wal::prepare(facts.frame(body.clone(), deposit.receipt.tally.messages));
             let offered = self.patience.offer();
-            let appended = self.wal.append(frame, Arc::clone(&permit)).await;
+            let note = {
+                let (books, deposit) = (self.books.clone(), Arc::clone(&deposit));
+                move |appended| books.count(&deposit.receipt, appended)
+            };
+            let appended = self.wal.append_noted(frame, Arc::clone(&deposit), note).await;
             drop(offered);
             match appended {
                 Ok(appended) => {
@@ -418,32 +439,28 @@ impl Handler {
 
     /// Says now and then that a sender loses frames. Never what it sent.
     fn warn(&self, refusal: Refusal, peer: IpAddr, id: &RequestId) {
-        let now = u64::try_from(clock::unix_micros().get()).unwrap_or_default();
-        if self.warned.now(now) {
+        if self.warned.now() {
             let code = refusal.status().as_u16();
             let reason = refusal.text().trim_end();
             tracing::warn!(%peer, request_id = %id, code, reason, "refused a request, which loses its messages");
         }
     }
+
+    /// hyper has answered what it could not read: 431 when a head is too large, 400 when it is none.
+    pub(super) fn unreadable(&self, peer: IpAddr, error: &hyper::Error) {
+        let too_large = error.is_parse_too_large();
+        self.metrics.unreadable(too_large);
+        if self.warned_of_no_request.now() {
+            let code = if too_large { 431 } else { 400 };
+            tracing::warn!(%peer, code, reason = %error, "refused what is no request; a sender of logs would lose its messages");
+        }
+    }
 }
 
-/// Permits for so many bytes. An empty frame needs memory too.
-const fn permits(bytes: u64) -> u64 {
-    (bytes / PERMIT).saturating_add(1)
-}
-
-/// Permits for a frame with a body of this size: it is there twice, as it came and encoded for
-/// the log.
-const fn frame_permits(body: ByteSize) -> u64 {
-    permits(body.get().saturating_mul(2))
-}
-
-fn size_of(body: &Bytes) -> ByteSize {
-    ByteSize::bytes(u64::try_from(body.len()).unwrap_or(u64::MAX))
-}
-
-/// Gives back what a body of unknown size turned out not to need.
-fn shrink(permit: &mut OwnedSemaphorePermit, needed: u64) {
-    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
-    drop(permit.split(permit.num_permits().saturating_sub(needed)));
+/// Keeps a request without memory until its time is up. What it had of memory is given back.
+async fn held<T>(store: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match store.await {
+        Err(Failure::NoRoom) => std::future::pending().await,
+        stored => stored,
+    }
 }

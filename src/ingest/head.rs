@@ -9,17 +9,29 @@
 pub(super) struct HeadScan {
     /// What has come of a head that came in pieces. Few do.
     partial: Vec<u8>,
+    /// The head has ended: what comes is its body. hyper may read that before it tells anybody of
+    /// the head, and a body may hold anything.
+    ended: bool,
 }
 
 impl HeadScan {
     /// The next bytes are the first of a head.
     pub(super) fn begins(&mut self) {
-        self.partial = Vec::new();
+        *self = Self::default();
     }
 
     /// Takes bytes of a head. At its end: whether it has both headers. More than `limit` bytes
-    /// are not kept; hyper refuses such a head.
+    /// are not kept; hyper refuses such a head. Behind its end nothing is looked at.
     pub(super) fn feed(&mut self, bytes: &[u8], limit: usize) -> Option<bool> {
+        if self.ended {
+            return None;
+        }
+        let found = self.look(bytes, limit);
+        self.ended = found.is_some();
+        found
+    }
+
+    fn look(&mut self, bytes: &[u8], limit: usize) -> Option<bool> {
         if self.partial.is_empty() {
             let found = both(bytes);
             if found.is_none() && bytes.len() <= limit {
@@ -90,6 +102,21 @@ mod tests {
         }
     }
 
+    /// What stands in a body is no reason to refuse it.
+    #[test]
+    fn behind_the_end_of_a_head_nothing_is_looked_at() {
+        let mut scan = HeadScan::default();
+        for _ in 0..2 {
+            scan.begins();
+            assert_eq!(
+                scan.feed(b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n", 1000),
+                Some(false)
+            );
+            assert_eq!(scan.feed(BOTH, 1000), None, "a body");
+            assert_eq!(scan.feed(BOTH, 1000), None);
+        }
+    }
+
     #[test]
     fn a_head_may_come_in_any_pieces() {
         for size in 1..BOTH.len() {
@@ -100,6 +127,7 @@ mod tests {
             assert_eq!(found.first(), Some(&true), "{size}");
         }
         let mut scan = HeadScan::default();
+        scan.begins();
         assert_eq!(scan.feed(&BOTH[..40], 50), None);
         assert_eq!(scan.feed(&BOTH[40..], 50), None, "a head that is too long is not kept");
         assert!(scan.partial.len() <= 50);

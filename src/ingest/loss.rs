@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use memchr::memmem;
-use metrics::counter;
+use metrics::{Counter, counter};
 
 use super::access::UNKNOWN;
 use super::facts::Facts;
@@ -35,39 +35,55 @@ pub struct Stranger {
     pub frames: u64,
 }
 
+/// The messages that a frame reports as lost. One search through the body, for nearly every frame
+/// in vain.
+///
+/// log-shuttle says it twice, in a header and in a message (log-shuttle source,
+/// logplex_formatter.go): the larger number counts.
+pub(super) fn reported(body: &[u8], facts: &Facts) -> BTreeMap<LossCode, u64> {
+    let mut lost = BTreeMap::new();
+    if memmem::find(body, b"Error L1").is_some() {
+        for found in pieces(body).filter_map(|p| loss(&parse(p.bytes, facts.profile))) {
+            let sum: &mut u64 = lost.entry(found.code).or_default();
+            *sum = sum.saturating_add(found.messages);
+        }
+    }
+    for (code, said) in [(LossCode::L12, facts.dropped), (LossCode::L13, facts.lost)] {
+        if said > 0 {
+            let sum = lost.entry(code).or_default();
+            *sum = said.max(*sum);
+        }
+    }
+    lost.retain(|_, messages| *messages > 0);
+    lost
+}
+
+/// What a drain that is not configured is shown as.
+pub(super) fn stranger(token: Option<&str>) -> String {
+    let token = token.map_or("-", |token| token.strip_prefix("d.").unwrap_or(token));
+    token.chars().take(8).collect()
+}
+
 /// The books of both.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Losses {
     lost: Mutex<BTreeMap<(String, LossCode), u64>>,
     strangers: Mutex<BTreeMap<String, u64>>,
+    frames_of_strangers: Counter,
 }
 
 impl Losses {
-    /// Counts the messages that a frame reports as lost. One search through the body, for nearly
-    /// every frame in vain.
-    ///
-    /// log-shuttle says it twice, in a header and in a message (log-shuttle source,
-    /// logplex_formatter.go): the larger number counts.
-    pub(super) fn frame(&self, drain: &str, body: &[u8], facts: &Facts) {
-        let mut lost = BTreeMap::new();
-        if memmem::find(body, b"Error L1").is_some() {
-            for found in pieces(body).filter_map(|p| loss(&parse(p.bytes, facts.profile))) {
-                let sum: &mut u64 = lost.entry(found.code).or_default();
-                *sum = sum.saturating_add(found.messages);
-            }
-        }
-        for (code, said) in [(LossCode::L12, facts.dropped), (LossCode::L13, facts.lost)] {
-            if said > 0 {
-                let sum = lost.entry(code).or_default();
-                *sum = said.max(*sum);
-            }
-        }
-        for (code, messages) in lost.into_iter().filter(|(_, messages)| *messages > 0) {
-            self.add(drain, code, messages);
+    /// Registers its metrics with the recorder that is installed now.
+    pub(super) fn new() -> Self {
+        Self {
+            lost: Mutex::default(),
+            strangers: Mutex::default(),
+            frames_of_strangers: counter!("forebay_unknown_drain_frames_total"),
         }
     }
 
-    fn add(&self, drain: &str, code: LossCode, messages: u64) {
+    /// Counts messages that a drain has lost.
+    pub(super) fn add(&self, drain: &str, code: LossCode, messages: u64) {
         // Nothing can panic while this is locked.
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (drain.to_owned(), code);
@@ -84,20 +100,21 @@ impl Losses {
         .increment(messages);
     }
 
-    /// Counts a frame of a drain that is not configured.
-    pub(super) fn stranger(&self, token: Option<&str>) {
-        counter!("forebay_unknown_drain_frames_total").increment(1);
-        let token = token.map_or("-", |token| token.strip_prefix("d.").unwrap_or(token));
-        let token: String = token.chars().take(8).collect();
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        if strangers.len() >= MOST_STRANGERS && !strangers.contains_key(&token) {
-            return;
+    /// Counts a frame of a drain that is not configured, by what [`stranger`] calls it.
+    pub(super) fn stranger(&self, token: &str) {
+        self.frames_of_strangers.increment(1);
+        {
+            let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(frames) = strangers.get_mut(token) {
+                *frames = frames.saturating_add(1);
+                return;
+            }
+            if strangers.len() >= MOST_STRANGERS {
+                return;
+            }
+            strangers.insert(token.to_owned(), 1);
         }
-        let frames = strangers.entry(token.clone()).or_default();
-        if *frames == 0 {
-            tracing::warn!(drain = token, "frames of a drain that is not configured");
-        }
-        *frames = frames.saturating_add(1);
+        tracing::warn!(drain = token, "frames of a drain that is not configured");
     }
 
     pub(super) fn lost(&self) -> Vec<UpstreamLoss> {

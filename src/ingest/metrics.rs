@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::gate::State;
 use super::response::Refusal;
+use crate::clock::Epoch;
 use crate::logplex::Tally;
 use crate::types::UnixMicros;
 
@@ -66,6 +67,8 @@ pub(super) struct Metrics {
     unwelcome: [(Unwelcome, Counter); Unwelcome::ALL.len()],
     certificate: Gauge,
     in_flight: AtomicUsize,
+    no_request: Counter,
+    large_head: Counter,
     pub(super) broken_bodies: Counter,
     pub(super) auth_failures: Counter,
     pub(super) deadline_exceeded: Counter,
@@ -100,6 +103,8 @@ impl Metrics {
             unwelcome: Unwelcome::ALL.map(|why| (why, unwelcome(why))),
             certificate: gauge!("forebay_tls_certificate_not_after_seconds"),
             in_flight: AtomicUsize::new(0),
+            no_request: requests("400"),
+            large_head: requests("431"),
             broken_bodies: counter!("forebay_http_broken_bodies_total"),
             auth_failures: counter!("forebay_auth_failures_total"),
             deadline_exceeded: counter!("forebay_ack_deadline_exceeded_total"),
@@ -130,6 +135,12 @@ impl Metrics {
             End::Unanswered => self.unanswered.increment(1),
         }
         self.duration.record(took);
+    }
+
+    /// hyper has refused a head: one that is too large, or what is none.
+    pub(super) fn unreadable(&self, too_large: bool) {
+        let counter = if too_large { &self.large_head } else { &self.no_request };
+        counter.increment(1);
     }
 
     /// A frame is in the log that was not there before.
@@ -226,21 +237,35 @@ impl Drop for OpenRequest<'_> {
     }
 }
 
-/// Lets one in a while through: for log lines that a sender can cause as often as it likes.
-#[derive(Debug, Default)]
-pub(super) struct Seldom(AtomicU64);
+/// Lets one in a while through: for log lines that a sender can cause as often as it likes. By the
+/// clock that never steps back.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    epoch: Epoch,
+    /// Microseconds from the epoch to when it may say yes again.
+    next: AtomicU64,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self { epoch: Epoch::start(), next: AtomicU64::new(0) }
+    }
+}
 
 impl Seldom {
-    const EVERY_MICROS: u64 = 10_000_000;
+    const EVERY: Duration = Duration::from_secs(10);
 
     /// Whether ten seconds have passed since this last said yes.
-    pub(super) fn now(&self, unix_micros: u64) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        unix_micros.saturating_sub(last) >= Self::EVERY_MICROS
-            && self
-                .0
-                .compare_exchange(last, unix_micros, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+    pub(super) fn now(&self) -> bool {
+        self.at(self.epoch.now())
+    }
+
+    fn at(&self, since_epoch: Duration) -> bool {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let next = self.next.load(Ordering::Relaxed);
+        let then = micros(since_epoch.saturating_add(Self::EVERY));
+        micros(since_epoch) >= next
+            && self.next.compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -251,10 +276,13 @@ mod tests {
     #[test]
     fn seldom_says_yes_once_in_ten_seconds() {
         let seldom = Seldom::default();
-        let start = 1_767_323_045_000_000;
-        assert!(seldom.now(start));
-        assert!(!seldom.now(start + 9_999_999));
-        assert!(seldom.now(start + 10_000_000));
-        assert!(!seldom.now(start + 10_000_001));
+        assert!(seldom.now());
+        assert!(!seldom.now());
+        let seldom = Seldom::default();
+        assert!(seldom.at(Duration::ZERO));
+        assert!(!seldom.at(Duration::from_millis(9_999)));
+        assert!(seldom.at(Duration::from_millis(10_000)));
+        assert!(!seldom.at(Duration::from_millis(19_999)));
+        assert!(seldom.at(Duration::from_millis(60_000)));
     }
 }

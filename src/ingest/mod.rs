@@ -3,7 +3,7 @@
 //! ```text
 //!  accept ──▶ connection ──▶ handler ────────────────────────────────▶ wal
 //!  permit     PROXY, TLS     path, method, credentials, drain, content   │ fsync
-//!  before     idle clock     type, size, byte permit, body, count,       ▼
+//!  before     idle clock     type, size, memory, body, count,            ▼
 //!  accept     head clock     append         200 ◀─────────────────── Durable
 //! ```
 //!
@@ -14,8 +14,9 @@
 //! answered 503, or, for log-shuttle, which takes any status for success, not at all.
 //!
 //! Everything is bounded: connections by a permit taken before `accept`, bodies by byte permits
-//! taken before the first byte is read and kept until the frame is durable, heads by hyper's
-//! limits, time by four clocks (the handshake's, two in `activity`, and the ack deadline).
+//! (`memory`) taken before anything of them is kept and given back when the frame is durable, heads
+//! by hyper's limits, time by five clocks (the handshake's, three in `activity`, and the ack
+//! deadline).
 //!
 //! A connection is one task, and a panic in it costs that connection only.
 
@@ -33,9 +34,11 @@ mod handler;
 mod head;
 mod listener;
 mod loss;
+mod memory;
 mod metrics;
 mod patience;
 mod proxy;
+mod receipt;
 mod request_id;
 pub mod response;
 mod server;

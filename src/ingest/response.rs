@@ -21,7 +21,7 @@
 //! source, logplex_http_drain.erl, `handle_response_status`). So a 4xx is for what will be refused
 //! every time, whoever looks at the frame, and never for what is in it. 408 is a 4xx: never sent.
 //! What is not HTTP at all, or has a head of more than 16 KiB or 64 fields, hyper answers itself
-//! (400, 431), and closes.
+//! (400, 431), and closes; it is counted with the others.
 //!
 //! log-shuttle takes every status for success, and only a broken connection for failure
 //! (log-shuttle source, http_outlet.go). That is why it gets no answer where Logplex gets a 503.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,14 +75,19 @@ impl Ingest {
         let mut looks = interval(handler.gate.pace());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before = None;
-        let mut reopen_at = Instant::from_std(clock::instant());
+        let mut waits_to_open = false;
+        let mut well_again = pin!(well_again(&handler, Instant::from_std(clock::instant())));
 
         while !stop.is_cancelled() {
             let state = *gate.borrow_and_update();
             if before != Some(state) {
                 changed(&handler, before, state);
                 before = Some(state);
-                reopen_at = Instant::from_std(clock::instant()) + REFUSE_FOR;
+                waits_to_open = state == State::Full;
+                if waits_to_open {
+                    let not_before = Instant::from_std(clock::instant()) + REFUSE_FOR;
+                    well_again.set(self::well_again(&handler, not_before));
+                }
             }
             let accepts = matches!(state, State::Open | State::Holding);
             if accepts != listener.get().is_some()
@@ -105,7 +111,11 @@ impl Ingest {
                     Ok(accepted) => connections.start(accepted, &stop),
                     Err(error) => after_error(&error, &stop).await,
                 },
-                () = well_again(&handler, reopen_at), if state == State::Full => handler.gate.open(),
+                // One and the same for as long as it takes: each asks the log a question.
+                () = &mut well_again, if waits_to_open => {
+                    waits_to_open = false;
+                    handler.gate.open();
+                }
             }
         }
         drop(listener);
@@ -139,7 +149,7 @@ fn changed(handler: &Handler, before: Option<State>, state: State) {
     }
 }
 
-/// Resolves when it is time to accept connections again. May be begun anew at any time.
+/// Resolves when it is time to accept connections again.
 async fn well_again(handler: &Handler, not_before: Instant) {
     sleep_until(not_before).await;
     handler.well().await;

@@ -80,7 +80,7 @@ pub const METRICS: &[Metric] = &[
         "How many keys of the configuration were changed that only a restart can change."),
 
     metric("forebay_http_requests_total", Counter, Count, &["code"],
-        "Requests from senders, by the status of their answer; `none` is a connection that ended without one."),
+        "Requests from senders, by the status of their answer; `none` is a connection that ended without one. What is no HTTP request is in 400, a head that is too large in 431."),
     metric("forebay_http_request_duration_seconds", Histogram(ANSWER), Seconds, NONE,
         "From the first byte of a sender's request to its answer. Logplex gives up at 5."),
     metric("forebay_http_connections", Gauge, Count, NONE,
@@ -100,7 +100,7 @@ pub const METRICS: &[Metric] = &[
     metric("forebay_damaged_gzip_total", Counter, Count, NONE,
         "Bodies that did not decompress and were stored as they came."),
     metric("forebay_frames_received_total", Counter, Count, NONE,
-        "Frames that are durable in the log, each counted once."),
+        "Frames that are durable in the log, each counted once, also when its request had ended before."),
     metric("forebay_frames_duplicate_total", Counter, Count, NONE,
         "Frames that had been stored before: the sender had not heard the answer in time."),
     metric("forebay_messages_received_total", Counter, Count, NONE,

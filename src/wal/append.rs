@@ -100,7 +100,12 @@ pub(super) struct PendingAppend {
     pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
     /// What the sender holds for the frame's bytes, given back when they are durable or refused.
     pub(super) permit: Box<dyn Send>,
+    /// Told what has become of the frame when it is durable, whoever still waits.
+    pub(super) note: Note,
 }
+
+/// Takes a note of a frame that is durable.
+pub(super) type Note = Box<dyn FnOnce(Appended) + Send>;
 
 pub(super) struct PendingCommit {
     pub(super) destination: DestinationName,

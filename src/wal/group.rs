@@ -21,7 +21,7 @@ use crate::record::encode_value;
 use crate::types::{Offset, Tail, UnixMicros};
 
 use super::append::{
-    COMPANY, PendingAppend, PendingCommit, PendingLetters, PendingLift, PendingRemove,
+    COMPANY, Note, PendingAppend, PendingCommit, PendingLetters, PendingLift, PendingRemove,
     PendingReplay, PendingTrim, Request,
 };
 use super::catalogue::Segment;
@@ -116,6 +116,7 @@ struct Outcome {
 struct Answer {
     appended: Appended,
     sender: oneshot::Sender<Result<Appended, AppendError>>,
+    note: Note,
     /// Given back after the answer: until then the frame's bytes count as in flight.
     _permit: Box<dyn Send>,
 }
@@ -359,6 +360,7 @@ impl Appender {
         // 4. Only now the answers. Earlier, a 200 could leave for a frame that is gone after a
         //    power cut.
         for answer in outcome.answers {
+            (answer.note)(answer.appended);
             // A sender that has gone away does not need the answer.
             answer.sender.send(Ok(answer.appended)).ok();
         }

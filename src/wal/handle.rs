@@ -179,11 +179,27 @@ impl Wal {
         frame: PreparedFrame,
         permit: impl Send + 'static,
     ) -> Result<Appended, AppendError> {
+        self.append_noted(frame, permit, |_| {}).await
+    }
+
+    /// The same, with a note that the appender takes when the frame is durable, before the answer:
+    /// also when this future was dropped meanwhile. It has to be quick, for everything behind the
+    /// frame waits for it, and must not panic.
+    ///
+    /// # Errors
+    /// As [`Self::append`]. No note is taken then.
+    pub async fn append_noted(
+        &self,
+        frame: PreparedFrame,
+        permit: impl Send + 'static,
+        note: impl FnOnce(Appended) + Send + 'static,
+    ) -> Result<Appended, AppendError> {
         if self.shared.is_poisoned() {
             return Err(AppendError::Poisoned);
         }
         let (answer, answered) = oneshot::channel();
-        let append = PendingAppend { frame, answer, permit: Box::new(permit) };
+        let append =
+            PendingAppend { frame, answer, permit: Box::new(permit), note: Box::new(note) };
         // Whoever looks at the same moment may pass, too: one a thread, which the rest has room for.
         if self.requests.len() >= recover::FRAMES {
             return Err(AppendError::Overloaded);

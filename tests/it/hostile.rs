@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use attack::{ATTACKS, Attackers, Tally, Target};
 
 use crate::support::{
-    Authority, Hec, Lab, SOON, eventually, from_environment, measured, number, peak_memory,
+    Authority, Frame, Hec, Lab, SOON, eventually, from_environment, measured, number, peak_memory,
 };
 
 /// Frames that the good senders send while it is calm, and while they are not alone: 3 s and 6 s
@@ -117,6 +117,41 @@ async fn attacked(mut lab: Lab, hec: &Hec, tls: Option<tokio_rustls::TlsConnecto
     assert_eq!(lab.status().await["log"]["messages"], messages);
     lab.drained(Duration::from_secs(60)).await;
     assert_eq!(lab.audit(hec).duplicates, 0);
+}
+
+/// Who only connects, or has no credentials, cannot keep the places of those who send logs: when all
+/// are taken, the next sender waits for seconds, not for as long as a sender may be idle.
+#[tokio::test]
+async fn silent_connections_do_not_keep_the_places_of_senders() {
+    const PLACES: usize = 64;
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "").ingest("max_connections = 64\n");
+    lab.start().await;
+    let mut sender = lab.client().await;
+    assert_eq!(sender.post(&Frame::new("1", &["text"])).await, 200);
+    let mut silent = Vec::new();
+    for number in 1..PLACES {
+        let mut client = lab.client().await;
+        if number % 2 == 0 {
+            client.send(b"POST /logs HTTP/1.1\r\nHost: drain\r\nContent-Length: 0\r\n\r\n").await;
+            assert_eq!(client.answer().await.unwrap().status, 401);
+        }
+        silent.push(client);
+    }
+    eventually(SOON, "all places are taken", async || {
+        lab.status().await["ingest"]["connections"] == PLACES
+    })
+    .await;
+    let started = forebay::clock::instant();
+    let mut next = lab.client().await;
+    next.send(&Frame::new("2", &["text"]).request()).await;
+    assert_eq!(next.answer_within(Duration::from_secs(60)).await.unwrap().status, 200);
+    measured("a sender waited for a place, ms", started.elapsed().as_millis());
+    for client in &mut silent {
+        assert_eq!(client.answer_within(Duration::from_secs(60)).await, None, "closed");
+    }
+    assert_eq!(sender.post(&Frame::new("3", &["text"])).await, 200, "who has sent keeps its place");
+    assert_eq!(lab.drained(SOON).await.accepted, 3);
 }
 
 /// Everything that hostile clients do, at once: those who send logs lose nothing and feel little.

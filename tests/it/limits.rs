@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 const SMALL_LOG: &str = "segment_size = \"1MiB\"\nmax_size = \"4MiB\"\nretention = \"0s\"\n";
-const SMALL_INGEST: &str = "max_body = \"1MiB\"\nmax_in_flight = \"2MiB\"\nack_deadline = \"1s\"\n";
+const SMALL_INGEST: &str = "max_body = \"1MiB\"\nmax_in_flight = \"4MiB\"\nack_deadline = \"1s\"\n";
 
 /// A log that is full of what cannot be delivered: requests are held, then answered 503, never
 /// 4xx, then connections are refused; and when there is space again everything goes on.

@@ -17,8 +17,9 @@ const SYNC: Duration = Duration::from_millis(250);
 const MESSAGES: u32 = 50;
 const BYTES: usize = 2000;
 
-/// Memory for bodies that is a small part of what is offered at once.
-const SMALL: &str = "max_body = \"1MiB\"\nmax_in_flight = \"4MiB\"\n";
+/// Memory for bodies that is a small part of what is offered at once: half of it, 4 MiB, is for
+/// frames of this size.
+const SMALL: &str = "max_body = \"1MiB\"\nmax_in_flight = \"8MiB\"\n";
 
 /// How long a request is held at most, in seconds.
 const HELD: u128 = 4;

@@ -2,7 +2,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::support::{Frame, Hec, Lab, PASSWORD, SOON, eventually, run};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::{Authority, Frame, Hec, Lab, PASSWORD, SOON, eventually, run};
 
 fn frame(id: &str, password: &str) -> Vec<u8> {
     use base64::Engine as _;
@@ -89,6 +94,70 @@ async fn a_bad_reload_changes_nothing_and_says_why() {
     let status = lab.status().await;
     assert_eq!(status["config"]["restart_needed"], serde_json::json!(["wal.retention"]));
     assert!(lab.log().contains("\"keys\":\"wal.retention\""), "named in the log");
+}
+
+/// What guards an address that others can reach does not go before the address itself, which only
+/// a restart can change: such a file is refused whole.
+#[tokio::test]
+async fn a_reload_opens_no_listener_to_everybody() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    let authority = Authority::new("exposed");
+    lab.serve_tls(&authority.good());
+    let port = lab.ingest_address().port();
+    let (own, all) =
+        (format!("listen = \"127.0.0.1:{port}\""), format!("listen = \"0.0.0.0:{port}\""));
+    lab.edit(&own, &all);
+    lab.launch();
+    eventually(SOON, "it is ready", async || lab.log().contains("forebay is ready")).await;
+
+    let guarded = lab.config();
+    let (top, rest) = guarded.split_once("[[ingest.user]]").unwrap();
+    let (guard, rest) = rest.split_once("[wal]\n").unwrap();
+    let (user, _) = guard.split_once("[ingest.tls]").unwrap();
+    let bare = format!("{top}[wal]\n{rest}");
+    let in_clear = format!("{top}[[ingest.user]]{user}[wal]\n{rest}");
+    let file = lab.path().join("forebay.toml");
+    let moved = bare.replacen(&all, &own, 1);
+    let insecure = bare.replacen(&all, &format!("{all}\nallow_insecure = true"), 1);
+    for (text, lacks) in [
+        (moved, "without TLS and without a user"),
+        (insecure, "without TLS and without a user"),
+        (in_clear.replacen(&all, &own, 1), "without TLS"),
+    ] {
+        let refused = |lab: &Lab| lab.log().matches("the old one stays").count();
+        let before = refused(&lab);
+        fs::write(&file, &text).unwrap();
+        lab.hang_up();
+        eventually(SOON, "the reload is refused", async || refused(&lab) > before).await;
+        let log = lab.log();
+        let line = log.lines().rfind(|line| line.contains("the old one stays")).unwrap();
+        let problem =
+            format!("ingest.listen: until it is restarted, forebay listens on 0.0.0.0:{port}");
+        assert!(line.contains(&problem) && line.contains(lacks), "{line}");
+        assert!(line.contains("keep [ingest.tls] and [[ingest.user]] as they were"), "{line}");
+        assert_eq!(lab.metric("forebay_config_last_reload_successful").await, Some(0.0));
+        // Whoever speaks no TLS, or has no credentials, is still refused.
+        let anybody = b"POST /logs HTTP/1.1\r\nHost: drain\r\nContent-Length: 0\r\n\r\n";
+        let mut plain = TcpStream::connect(lab.ingest_address()).await.unwrap();
+        plain.write_all(anybody).await.unwrap();
+        let mut answer = [0; 5];
+        let read = timeout(SOON, plain.read(&mut answer)).await.unwrap().unwrap_or(0);
+        assert_ne!(&answer[..read], b"HTTP/", "{lacks}");
+        let stream = TcpStream::connect(lab.ingest_address()).await.unwrap();
+        let name = ServerName::from(lab.ingest_address().ip());
+        let mut secret = authority.client().connect(name, stream).await.unwrap();
+        secret.write_all(anybody).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(SOON, secret.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401", "{lacks}");
+    }
+    // With both, the address itself only waits for a restart.
+    fs::write(&file, guarded.replacen(&all, &own, 1)).unwrap();
+    lab.reload().await;
+    assert_eq!(lab.metric("forebay_config_last_reload_successful").await, Some(1.0));
+    let status = lab.status().await;
+    assert_eq!(status["config"]["restart_needed"], serde_json::json!(["ingest.listen"]));
 }
 
 /// The drains of a file that a program writes: their names are in the events from the next batch

@@ -94,6 +94,71 @@ async fn what_is_not_stored_is_said_as_each_sender_understands_it() {
     assert_eq!(lab.metric("forebay_frames_duplicate_total").await, Some(2.0));
 }
 
+/// A frame whose request ended before its sync is in the log all the same, and is delivered: it is
+/// counted when it is durable, with the loss it reports, and its next try is a duplicate.
+#[tokio::test]
+async fn what_is_durable_is_counted_also_when_nobody_waits_for_it() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "").ingest("ack_deadline = \"500ms\"\n");
+    let Some(shim) = Shim::build(lab.path(), &lab.data_dir()) else { return };
+    lab.environment(shim.environment());
+    lab.start().await;
+    shim.hold();
+    let l10 = "142 <172>1 2014-11-11T08:24:25+00:00 host heroku logplex - Error L10 (output buffer overflow): 1 messages dropped since 2014-11-07T23:29:45+00:00.";
+    let body = [l10.as_bytes(), &Frame::message(b"text")].concat();
+    let frame = Frame { count: Some("2".to_owned()), ..Frame::of("A1", body) };
+    assert_eq!(lab.post(&frame).await, 503, "its time was up");
+    let mut gone = lab.client().await;
+    gone.send(&Frame::new("A2", &["of one that does not wait"]).request()).await;
+    eventually(SOON, "it is in flight", async || lab.status().await["ingest"]["requests"] == 1)
+        .await;
+    drop(gone);
+    eventually(SOON, "it is gone", async || lab.status().await["ingest"]["requests"] == 0).await;
+    let received = "forebay_frames_received_total";
+    assert_eq!(lab.metric(received).await, Some(0.0), "nothing is durable yet");
+    shim.release();
+    eventually(SOON, "both are durable", async || {
+        lab.metric("forebay_wal_durable_offset").await == Some(2.0)
+    })
+    .await;
+    let lost = "forebay_upstream_loss_messages_total{code=\"L10\",drain=\"unknown\"}";
+    eventually(SOON, "both are counted", async || {
+        let messages = lab.metric("forebay_messages_received_total").await;
+        (lab.metric(received).await, messages) == (Some(2.0), Some(3.0))
+            && lab.metric(lost).await == Some(1.0)
+    })
+    .await;
+    assert_eq!(lab.post(&frame).await, 200);
+    assert_eq!(lab.metric("forebay_frames_duplicate_total").await, Some(1.0));
+    assert_eq!(lab.metric(received).await, Some(2.0));
+    assert_eq!(lab.metric(lost).await, Some(1.0), "lost once");
+    assert_eq!(lab.drained(SOON).await.accepted, 3);
+}
+
+/// What hyper answers by itself loses a sender's frame like any other 4xx: it is in the metrics, and
+/// now and then in the log.
+#[tokio::test]
+async fn what_is_no_request_is_counted_and_told() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    let large = format!("POST /logs HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(17 << 10));
+    for (request, status) in [("rubbish\r\n\r\n", 400), (&*large, 431), ("\x16\x03\x01 hello", 400)]
+    {
+        let mut client = lab.client().await;
+        assert_eq!(post(&mut client, request.as_bytes()).await, status);
+    }
+    for (code, count) in [("400", 2.0), ("431", 1.0)] {
+        let series = format!("forebay_http_requests_total{{code=\"{code}\"}}");
+        eventually(SOON, "it is counted", async || lab.metric(&series).await == Some(count)).await;
+    }
+    let log = lab.log();
+    let told: Vec<_> =
+        log.lines().filter(|line| line.contains("refused what is no request")).collect();
+    let [line] = told[..] else { panic!("{told:#?}") };
+    assert!(line.contains("\"level\":\"WARN\"") && line.contains("\"code\":400"), "{line}");
+}
+
 /// The poster of Heroku's API: no id, one message, and the connection closed behind it.
 #[tokio::test]
 async fn herokus_api_is_understood() {

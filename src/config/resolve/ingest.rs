@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::drains::Known;
-use super::is_loopback;
+use crate::config::exposure::{self, Exposure};
+use crate::config::is_loopback;
 use crate::config::key::Key;
 use crate::config::raw::RawSection;
 use crate::config::read::{Placed, Reader};
@@ -22,6 +23,7 @@ use crate::types::ByteSize;
 pub(super) struct Ingest {
     pub(super) config: Config,
     pub(super) listen: Placed<Listen>,
+    pub(super) exposure: Exposure,
 }
 
 /// `known` are the drains, unless there are mistakes in them.
@@ -72,10 +74,15 @@ pub(super) fn resolve(
         _ => Ok(()),
     };
 
-    insecure?;
+    let insecure = insecure?;
     exposed?;
     memory?;
     let listen = listen?;
+    let exposure = Exposure {
+        insecure: insecure.value,
+        file: report.file().to_owned(),
+        line: listen.at.map(|at| report.line(at)),
+    };
     let live = Live {
         users: users?,
         drains: known.map_or_else(Arc::default, |known| Arc::clone(&known.ingest)),
@@ -99,7 +106,7 @@ pub(super) fn resolve(
         idle_timeout: idle_timeout?.value,
         live,
     };
-    Ok(Ingest { config, listen })
+    Ok(Ingest { config, listen, exposure })
 }
 
 fn listen(reader: &mut Reader<'_, '_, '_>) -> Result<Placed<Listen>, Reported> {
@@ -281,12 +288,7 @@ fn exposure(
         Listen::Systemd => "the service manager may listen for everybody".to_owned(),
     };
     let key = table::LISTEN.path;
-    let without = match (secure, guarded) {
-        (true, true) => return Ok(()),
-        (false, true) => "without TLS",
-        (true, false) => "without a user",
-        (false, false) => "without TLS and without a user",
-    };
+    let Some(without) = exposure::lacks(secure, guarded) else { return Ok(()) };
     if !insecure.value {
         let problem = format!("{place}, {without}");
         let fix = "write [ingest.tls] and [[ingest.user]], or listen on 127.0.0.1 or [::1] behind \
@@ -303,18 +305,21 @@ fn exposure(
     Ok(())
 }
 
-/// One body being received must not keep out the next one.
+/// A body is in memory twice, and those that are large, or do not say how large they are, may take
+/// half of it: one of them always has room, and leaves the other half to the frames of others.
 fn room(
     max_body: &Placed<ByteSize>,
     max_in_flight: &Placed<ByteSize>,
     report: &mut Report<'_>,
 ) -> Result<(), Reported> {
-    let least = ByteSize::bytes(max_body.value.get().saturating_mul(2));
+    let least = ByteSize::bytes(max_body.value.get().saturating_mul(4));
     if max_in_flight.value >= least {
         return Ok(());
     }
-    let problem =
-        format!("{} is less than twice ingest.max_body ({})", max_in_flight.value, max_body.value);
+    let problem = format!(
+        "{} is less than four times ingest.max_body ({})",
+        max_in_flight.value, max_body.value
+    );
     let at = max_in_flight.at.or(max_body.at);
     let fix = format!("write at least {least}, or make ingest.max_body smaller");
     Err(report.mistake(Scope::File, table::MAX_IN_FLIGHT.path, at, problem, fix))

@@ -11,13 +11,12 @@ mod trust;
 mod wal;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::raw::RawSection;
 use super::read::{Placed, Reader};
 use super::report::{Report, Reported, Scope};
-use super::{Config, Fixed, table};
+use super::{Config, Fixed, is_loopback, table};
 use crate::hec::mapping::DrainInfo;
 use crate::ingest::{Listen, UnknownDrain};
 use crate::types::Secret;
@@ -42,13 +41,14 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
     }
 
     let data_dir = data_dir?.value;
-    let ingest = ingest?.config;
-    let apps_from_urls =
-        ingest.live.query.contains("app") && ingest.live.unknown_drain == UnknownDrain::Accept;
+    let ingest = ingest?;
+    let live = &ingest.config.live;
+    let apps_from_urls = live.query.contains("app") && live.unknown_drain == UnknownDrain::Accept;
     Ok(Config {
         wal: log?.at(data_dir.clone()),
         data_dir,
-        ingest,
+        exposure: ingest.exposure,
+        ingest: ingest.config,
         destinations: destinations?,
         admin: admin::Config {
             listen: listen?.value,
@@ -113,10 +113,6 @@ fn apart(ingest: &Placed<Listen>, admin: &Placed<admin::Listen>, report: &mut Re
         let at = admin.at.or(ingest.at);
         report.mistake(Scope::File, table::ADMIN_LISTEN.path, at, problem, "choose another port");
     }
-}
-
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }
 
 /// The drains that are known by name, as destinations see them.

@@ -76,13 +76,16 @@ keys! {
     );
     MAX_IN_FLIGHT = key(
         "ingest.max_in_flight", size(ByteSize::mib(2), ByteSize::mib(64 * GIB)), Value("64MiB"),
-        "The most memory that bodies take from their first byte until they are durable. When \
-         it is taken, requests wait up to `ack_deadline`. At least twice `max_body`.",
+        "The most memory that bodies take from their first byte until they are durable; each is \
+         there twice. When it is taken, requests wait up to `ack_deadline`. Half of it is for \
+         bodies of up to 128KiB that say how long they are, as Logplex's do; the rest for those \
+         that are larger, compressed or chunked. At least four times `max_body`.",
     );
     IDLE_TIMEOUT = key(
         "ingest.idle_timeout", time(secs(300), secs(DAY)), Value("310s"),
-        "How long a connection may be idle. At least 300s, because Logplex keeps connections \
-         for up to 240s and loses a try when forebay closes first.",
+        "How long a connection may be idle that has sent a request with good credentials; any \
+         other one has 10s. At least 300s, because Logplex keeps connections for up to 240s and \
+         loses a try when forebay closes first.",
     );
     ALLOW_INSECURE = key(
         "ingest.allow_insecure", Flag, Value("false"),
@@ -160,9 +163,10 @@ keys! {
     USER_DRAINS = live(key(
         "ingest.user.drains", List,
         Absent { example: "[\"checkout\"]", means: "all drains" },
-        "The apps of the drains this user may send for; a frame of another one is answered 403. \
-         A sender that names no drain, as log-shuttle, sends for the drain of its user, when \
-         that has just one.",
+        "The apps of the drains this user may send for; a frame of any other drain that is \
+         configured is answered 403. For drains that are not configured `unknown_drain` decides, \
+         whoever sends. A sender that names no drain, as log-shuttle, sends for the drain of its \
+         user, when that has just one.",
     ));
     USER_DEPRECATED = live(key(
         "ingest.user.deprecated", Flag, Value("false"),

@@ -247,11 +247,11 @@ fn pairs_that_do_not_fit() {
         &[
             (
                 "[ingest]\nmax_body = \"40MiB\"",
-                "2: ingest.max_in_flight: 64MiB is less than twice ingest.max_body (40MiB); write at least 80MiB, or make ingest.max_body smaller",
+                "2: ingest.max_in_flight: 64MiB is less than four times ingest.max_body (40MiB); write at least 160MiB, or make ingest.max_body smaller",
             ),
             (
                 "[ingest]\nmax_in_flight = \"15MiB\"",
-                "2: ingest.max_in_flight: 15MiB is less than twice ingest.max_body (8MiB); write at least 16MiB, or make ingest.max_body smaller",
+                "2: ingest.max_in_flight: 15MiB is less than four times ingest.max_body (8MiB); write at least 32MiB, or make ingest.max_body smaller",
             ),
             (
                 "[wal]\nmax_size = \"200MiB\"",

@@ -40,6 +40,27 @@ async fn each_way_of_saying_who_one_is_works_and_no_mixture() {
     }
 }
 
+/// Also behind a path that ends with the `/` that stands before the secret.
+#[tokio::test]
+async fn a_secret_stands_behind_any_path() {
+    for (own, good, bad) in [
+        ("/", ["/s3cret", "/s3cret?app=x"], ["/", "//s3cret"]),
+        ("/logs/", ["/logs/s3cret", "/logs/s3cret?app=x"], ["/logs/", "/logs//s3cret"]),
+    ] {
+        let server = Server::with(|setup| {
+            setup.ingest.path = own.to_owned();
+            setup.ingest.live.users = vec![user("path", "s3cret", Via::Path)];
+        })
+        .await;
+        for path in good {
+            assert_eq!(server.ask(at(path, "")).await.code(), 200, "{own} {path}");
+        }
+        for path in bad {
+            assert_eq!(server.ask(at(path, "")).await.code(), 401, "{own} {path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn users_send_for_their_drains_and_unknown_ones_are_seen() {
     let bound = |unknown_drain| Live {

@@ -142,6 +142,79 @@ async fn an_idle_connection_is_closed_after_its_time() {
     client.closed().await;
 }
 
+/// Who sends nothing that can be accepted keeps no place for as long as who does.
+#[tokio::test]
+async fn a_connection_that_has_proven_nothing_is_closed_soon() {
+    let server = Server::with(|setup| {
+        setup.user("heroku", "secret");
+        setup.proof = SHORT;
+        setup.ingest.max_connections = 4;
+    })
+    .await;
+    let good = post("Authorization: Basic aGVyb2t1OnNlY3JldA==\r\n", BODY);
+    let mut sender = server.connect().await;
+    sender.send(&good).await;
+    assert_eq!(sender.answer().await.code(), 200);
+
+    let mut silent = server.connect().await;
+    let mut refused = [server.connect().await, server.connect().await];
+    let wrong = String::from_utf8(good.clone()).unwrap().replacen("/logs", "/nowhere", 1);
+    for (client, (request, code)) in
+        refused.iter_mut().zip([(post("", BODY), 401), (wrong.into_bytes(), 404)])
+    {
+        client.send(&request).await;
+        assert_eq!(client.answer().await.code(), code);
+    }
+    // All places are taken, and the next one gets one all the same.
+    let started = crate::clock::instant();
+    assert_eq!(server.ask(&good).await.code(), 200);
+    assert!(started.elapsed() < SHORT * 20);
+    silent.closed().await;
+    for client in &mut refused {
+        client.closed().await;
+    }
+    sender.send(&good).await;
+    assert_eq!(sender.answer().await.code(), 200, "it has proven what it is");
+
+    // What it has proven counts for as long as its credentials do.
+    let mut live = server_live();
+    live.users = vec![super::server::user("heroku", "changed", super::super::Via::Basic)];
+    server.handle.reload(live);
+    sender.send(&good).await;
+    assert_eq!(sender.answer().await.code(), 401);
+    sender.closed().await;
+}
+
+/// hyper reads on into the body before it hands over the head: here because the head fills its
+/// buffer of 8 KiB to the last byte. What stands in a body is no reason to refuse it.
+#[tokio::test]
+async fn what_looks_like_a_head_in_a_body_is_no_reason_to_refuse_it() {
+    let server = Server::start().await;
+    let body = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let filled = |filler: usize| post(&format!("X: {}\r\n", "y".repeat(filler)), body);
+    let filler = 8192 - (filled(0).len() - body.len());
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.send(filled(filler)).await;
+        assert_eq!(client.answer().await.code(), 200);
+    }
+    assert_eq!(server.stored()[1].body, body.as_bytes());
+}
+
+/// What is too large is too large for ever: the sender has to hear it, also when it is slow.
+#[tokio::test]
+async fn a_slow_body_that_is_too_large_is_told_so_and_not_to_come_again() {
+    let server = Server::with(|setup| setup.ingest.ack_deadline = SHORT).await;
+    let over = 64 * 1024 + 1;
+    let head = "POST /logs HTTP/1.1\r\nHost: x\r\n";
+    let chunk = format!("{head}Transfer-Encoding: chunked\r\n\r\n{over:x}\r\n{}", "x".repeat(over));
+    let declared = format!("{head}Content-Length: {over}\r\n\r\n");
+    for unfinished in [chunk, declared] {
+        let answer = server.ask(unfinished).await;
+        assert_eq!(answer.code(), 413);
+    }
+}
+
 #[tokio::test]
 async fn heads_have_limits() {
     let server = Server::start().await;
@@ -222,6 +295,26 @@ async fn the_gate_opens_when_the_log_has_space() {
     drop(waiting);
     server.until_connections_are(Connections::Accepted).await;
     assert_eq!(server.ask(post(&logplex("A"), BODY)).await.code(), 200);
+}
+
+/// However long the log has no space, there is one question at a time whether it is well.
+#[tokio::test]
+async fn a_log_that_does_not_answer_is_asked_once() {
+    let server = Server::with(|setup| {
+        setup.ingest.ack_deadline = SHORT;
+        setup.ingest.hold_after = SHORT / 10;
+        setup.ingest.close_after = SHORT / 10;
+        setup.wal.min_free = ByteSize::bytes(u64::MAX);
+    })
+    .await;
+    send_until_closed(&server).await;
+    let asked = || server.handler.asked.load(std::sync::atomic::Ordering::Relaxed);
+    until("it asks", || asked() > 0).await;
+    for _ in 0..20 {
+        assert!(server.handle.is_alive().await, "another turn of the loop");
+    }
+    assert_eq!(server.handle.status().state, "closed");
+    assert_eq!(asked(), 1);
 }
 
 /// Two lengths are how a request is smuggled past a proxy.
@@ -400,24 +493,31 @@ async fn a_sender_that_half_closes_gets_its_answer() {
         setup.ingest.max_in_flight = ByteSize::bytes(64 * 1024);
     })
     .await;
-    let large = post(&logplex("first"), vec![b'x'; 64 * 1024]);
+    let large = vec![b'x'; 64 * 1024];
+    let frame = post(&logplex("first"), &large);
+    let upload = {
+        let head = "POST /logs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n";
+        [head.as_bytes(), &large, b"\r\n0\r\n\r\n"].concat()
+    };
     let chunked = |headers: &str| {
         let head = "POST /logs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
         format!("{head}{headers}\r\n3\r\nabc\r\n0\r\n\r\n").into_bytes()
     };
     let pipelined = [post(&logplex("B"), BODY), post(&logplex("C"), BODY)].concat();
-    for (request, answers) in [
-        (post(&logplex("A"), BODY), vec![200]),
-        (pipelined, vec![200, 200]),
-        (chunked(""), vec![200]),
-        (chunked("X-Request-Id: D\r\nUser-Agent: log-shuttle/0.22\r\n"), vec![200]),
+    let free = server.handler.free_memory();
+    let shuttle = chunked("X-Request-Id: D\r\nUser-Agent: log-shuttle/0.22\r\n");
+    for (first_request, request, answers) in [
+        (&frame, post(&logplex("A"), BODY), vec![200]),
+        (&frame, pipelined, vec![200, 200]),
+        (&upload, chunked(""), vec![200]),
+        (&upload, shuttle, vec![200]),
     ] {
-        // Another one has all the memory, and waits for its own sender.
-        let free = server.handler.free_memory();
+        // Another one has all the memory for such bodies, and waits for its own sender.
+        until("all memory is there", || server.handler.free_memory() == free).await;
         let mut first = server.connect().await;
-        let (most, rest) = large.split_at(large.len() - 1);
+        let (most, rest) = first_request.split_at(first_request.len() - 1);
         first.send(most).await;
-        until("the first has its memory", || server.handler.free_memory() < free).await;
+        until("the first has its memory", || free - server.handler.free_memory() >= 129).await;
         let mut half = server.connect().await;
         half.send(&request).await;
         half.stream.shutdown().await.unwrap();

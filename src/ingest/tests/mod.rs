@@ -4,5 +4,6 @@ mod access;
 mod answers;
 mod bodies;
 mod limits;
+mod memory;
 mod server;
 mod tls;

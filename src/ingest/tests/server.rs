@@ -53,6 +53,7 @@ impl Server {
         let mut ingest = Ingest::bind(setup.ingest, wal.clone()).unwrap();
         let handler = Arc::get_mut(&mut ingest.handler).unwrap();
         handler.timeouts.head = setup.head_timeout;
+        handler.timeouts.proof = setup.proof;
         handler.handshake = setup.handshake;
         let handler = Arc::clone(&ingest.handler);
         let handle = ingest.handle();
@@ -129,6 +130,7 @@ pub(super) struct Setup {
     pub(super) wal: wal::Config,
     pub(super) head_timeout: Duration,
     pub(super) handshake: Duration,
+    pub(super) proof: Duration,
 }
 
 impl Default for Setup {
@@ -160,7 +162,7 @@ impl Default for Setup {
             storage: wal::Storage::default(),
             on_damage: wal::OnDamage::default(),
         };
-        Self { ingest, wal, head_timeout: PATIENCE, handshake: PATIENCE }
+        Self { ingest, wal, head_timeout: PATIENCE, handshake: PATIENCE, proof: PATIENCE }
     }
 }
 

@@ -42,13 +42,13 @@ impl Appender {
             batch.delete_range_cf(store.family(keys::FRAMES), from, end);
         }
         let space = if frames.is_empty() { Space::Enough } else { self.shared.look_for_space() };
-        for PendingAppend { frame, answer: sender, permit } in frames {
+        for PendingAppend { frame, answer: sender, permit, note } in frames {
             if let Some(digest) = &frame.identity {
                 let twin = in_group.get(digest).copied();
                 if twin.is_some() || self.seen(digest)? {
                     let durable = Durable { offset: twin, promise };
                     let appended = Appended { durable, duplicate: true };
-                    answers.push(Answer { appended, sender, _permit: permit });
+                    answers.push(Answer { appended, sender, note, _permit: permit });
                     continue;
                 }
             }
@@ -77,7 +77,7 @@ impl Appender {
             tail.bytes += value.len() as u64;
             let durable = Durable { offset: Some(offset), promise };
             let appended = Appended { durable, duplicate: false };
-            answers.push(Answer { appended, sender, _permit: permit });
+            answers.push(Answer { appended, sender, note, _permit: permit });
         }
         if seal && active.end > active.first {
             let opened = active.opened_next(now);

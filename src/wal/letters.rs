@@ -64,6 +64,8 @@ pub enum Removal {
 pub(super) enum LetterChange {
     /// Written, or written again.
     Put(Position, Box<DeadLetter>),
+    /// Written in the place of the one that was sent again, and refused again, if that is there.
+    Replace(Position, Box<DeadLetter>),
     /// Marked to be sent again, if it is there.
     Redrive(Position, UnixMicros),
     /// Removed, if it is there.
@@ -189,7 +191,10 @@ pub(super) fn stage(
 impl LetterChange {
     const fn at(&self) -> Position {
         match self {
-            Self::Put(at, _) | Self::Redrive(at, _) | Self::Remove(at, _) => *at,
+            Self::Put(at, _)
+            | Self::Replace(at, _)
+            | Self::Redrive(at, _)
+            | Self::Remove(at, _) => *at,
         }
     }
 
@@ -209,6 +214,7 @@ impl LetterChange {
                 }
                 Some(*letter)
             }
+            (Self::Replace(_, letter), Some(_)) => Some(*letter),
             (Self::Redrive(_, when), Some((_, Some(letter)))) => {
                 Some(DeadLetter { redrive: Some(when), ..letter })
             }
@@ -224,7 +230,8 @@ impl LetterChange {
                 None
             }
             // One that is not there, or that cannot be read, is not sent again.
-            (Self::Redrive(..), _) | (Self::Remove(..), None) => return None,
+            // One that was purged while it was on its way does not come back.
+            (Self::Redrive(..), _) | (Self::Remove(..) | Self::Replace(..), None) => return None,
         };
         let is_redriving = redriving(new.as_ref());
         let value = new.map(|letter| letter.encode());
@@ -252,6 +259,22 @@ impl Wal {
         limit: ByteSize,
     ) -> Result<(), LetterError> {
         let change = LetterChange::Put(at, Box::new(letter));
+        self.change_letters(destination, vec![change], limit).await.map(|_| ())
+    }
+
+    /// Makes a dead letter durable that was sent again and refused again: it takes the place of what
+    /// there is, as it is. One that is not there any more stays gone.
+    ///
+    /// # Errors
+    /// When there is no room, or the log takes nothing more.
+    pub async fn bury_again(
+        &self,
+        destination: &DestinationName,
+        at: Position,
+        letter: DeadLetter,
+        limit: ByteSize,
+    ) -> Result<(), LetterError> {
+        let change = LetterChange::Replace(at, Box::new(letter));
         self.change_letters(destination, vec![change], limit).await.map(|_| ())
     }
 

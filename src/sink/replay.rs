@@ -22,12 +22,12 @@ use crate::types::{Position, Tail};
 use crate::wal::Wal;
 
 use super::chosen::Chosen;
-use super::client::HecClient;
 use super::ledger::Ledger;
 use super::names::{self, Places};
 use super::pace::Pace;
 use super::pack::Packer;
 use super::pick::Pick;
+use super::renew::Renewable;
 use super::task::{Makings, Task};
 use super::{Config, Ended, KnownDrains, inherit};
 
@@ -38,8 +38,8 @@ const REST: Duration = Duration::from_secs(5);
 pub(super) struct Replaying {
     pub(super) config: Config,
     pub(super) wal: Wal,
-    pub(super) client: HecClient,
-    /// The names of drains, which can change.
+    pub(super) client: Arc<Renewable>,
+    /// The names of drains, and which are delivered, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
     /// What counts as delivered.
     pub(super) chosen: Chosen,
@@ -124,7 +124,8 @@ impl Replaying {
     /// What sends a replay. None when the configuration is no good after all.
     fn task(&self, replay: Replay) -> Option<Task> {
         let mut config = self.config.clone();
-        config.mapping.drains = Arc::clone(&self.drains.borrow());
+        let drains = Arc::clone(&self.drains.borrow());
+        config.mapping = drains.within(config.mapping);
         // It compiled when the destination was opened.
         let mapping = Mapping::compile(&config.mapping).ok()?;
         config.delivery.lanes_per_endpoint = NonZeroUsize::MIN;
@@ -143,7 +144,7 @@ impl Replaying {
         let encoder = Encoder::new(mapping, config.max_event.as_usize())
             .for_target(config.target)
             .for_replay(replay.id.as_str());
-        let pick = Pick::new(replay.filter.clone(), Arc::clone(&config.mapping.drains));
+        let pick = Pick::new(replay.filter.clone(), drains);
         let (limits, compression) = (config.delivery.batch, config.compression);
         let source = Packer::new(self.wal.reader(), encoder, limits, compression)
             .with_drains(self.drains.clone())
@@ -162,7 +163,7 @@ impl Replaying {
             wal: self.wal.clone(),
             machine,
             source: Box::new(source),
-            client: self.client.clone(),
+            client: Arc::clone(&self.client),
             tail,
             shown: None,
             control: None,

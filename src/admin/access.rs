@@ -1,12 +1,13 @@
-//! Who may change something.
+//! Who may change something, or see what is in a message.
 //!
 //! On the unix socket, whoever can open it: its mode is 0600. Over TCP, whoever presents the
-//! token: every user and every browser of the machine can connect to a loopback port.
+//! token: every user and every browser of the machine can connect to a loopback port, and messages are
+//! customers' logs.
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -31,15 +32,23 @@ pub(super) enum Access {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MayChange(());
 
+/// Proof that a request may see what is in messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MaySee(());
+
+/// What is said when there is no token.
+const NO_CHANGE: &str = "nothing can be changed over TCP without a token";
+const NO_SIGHT: &str = "messages are not shown over TCP without a token";
+
 impl Access {
-    /// Decides about the value of `Authorization`.
-    fn check(&self, presented: Option<&[u8]>) -> Result<MayChange, Problem> {
+    /// Decides about the value of `Authorization`. `without` is said where no token will do.
+    fn check(&self, presented: Option<&[u8]>, without: &str) -> Result<(), Problem> {
         let token = match self {
-            Self::Everybody => return Ok(MayChange(())),
+            Self::Everybody => return Ok(()),
             Self::Nobody => {
                 return Err(Problem::new(
                     StatusCode::FORBIDDEN,
-                    "nothing can be changed over TCP without a token",
+                    without,
                     "set admin.token_file, or let admin listen on a unix socket",
                 ));
             }
@@ -54,7 +63,7 @@ impl Access {
         let good = bearer
             .is_some_and(|bearer| hash(bearer).ct_eq(&hash(token.expose().as_bytes())).into());
         if good {
-            return Ok(MayChange(()));
+            return Ok(());
         }
         let what = if bearer.is_some() { "the token is wrong" } else { "a token is needed" };
         let fix = "send `Authorization: Bearer` with what is in admin.token_file";
@@ -73,13 +82,13 @@ pub(super) struct AccessStatus {
 
 impl AccessStatus {
     pub(super) fn of(access: &Access, headers: &HeaderMap) -> Self {
-        let presented = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let presented = presented(headers);
         let changes_need = match access {
             Access::Everybody => "nothing",
             Access::Token(_) => "token",
             Access::Nobody => "impossible",
         };
-        Self { changes_need, may_change: access.check(presented).is_ok() }
+        Self { changes_need, may_change: access.check(presented, NO_CHANGE).is_ok() }
     }
 }
 
@@ -87,22 +96,33 @@ impl FromRequestParts<Shared> for MayChange {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
-        let presented = parts.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-        shared.access.check(presented)
+        shared.access.check(presented(&parts.headers), NO_CHANGE).map(Self)
     }
+}
+
+impl FromRequestParts<Shared> for MaySee {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        shared.access.check(presented(&parts.headers), NO_SIGHT).map(Self)
+    }
+}
+
+fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(AUTHORIZATION).map(HeaderValue::as_bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]
     fn a_token_is_needed_and_has_to_be_right() {
         let access = Access::Token(Secret::new("t0ken".to_owned()));
         let status = |presented: Option<&str>| {
-            access.check(presented.map(str::as_bytes)).map(drop).map_err(|problem| problem.status())
+            access
+                .check(presented.map(str::as_bytes), NO_CHANGE)
+                .map_err(|problem| problem.status())
         };
         for good in ["Bearer t0ken", "bearer t0ken", "Bearer  t0ken"] {
             assert_eq!(status(Some(good)), Ok(()), "{good}");
@@ -133,8 +153,8 @@ mod tests {
 
     #[test]
     fn without_a_token_nobody_may_and_on_the_socket_everybody() {
-        let refused = Access::Nobody.check(Some(b"Bearer ")).map(drop).unwrap_err();
+        let refused = Access::Nobody.check(Some(b"Bearer "), NO_CHANGE).unwrap_err();
         assert_eq!(refused.status(), StatusCode::FORBIDDEN);
-        assert!(Access::Everybody.check(None).is_ok());
+        assert!(Access::Everybody.check(None, NO_CHANGE).is_ok());
     }
 }

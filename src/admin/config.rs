@@ -12,11 +12,15 @@ use crate::types::Secret;
 pub struct Config {
     /// Where to listen (`admin.listen`).
     pub listen: Listen,
-    /// What a change over TCP has to present (`admin.token_file`). Without it nothing can be
-    /// changed over TCP.
+    /// What a change over TCP, or a look at a message, has to present (`admin.token_file`). Without
+    /// it neither is possible there.
     pub token: Option<Secret>,
     /// The drains that are known by name, for `/v1/drains`.
     pub drains: Vec<Drain>,
+    /// Whether the app of a frame can also be what its drain's URL says (`?app=`): such parameters
+    /// are kept (`ingest.query`), and drains that are not configured may send
+    /// (`ingest.unknown_drain`).
+    pub apps_from_urls: bool,
 }
 
 /// A drain that is known by name.

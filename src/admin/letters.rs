@@ -16,8 +16,9 @@ use crate::types::{ByteSize, DestinationName, Position, UnixMicros};
 use crate::wal::{LetterBook, OpenError, Removal, Wal};
 
 use super::Shared;
-use super::access::MayChange;
+use super::access::{MayChange, MaySee};
 use super::answer::Problem;
+use super::server::Turns;
 
 /// The most letters in an answer, and how many there are when nobody says.
 const MOST: usize = 1000;
@@ -36,6 +37,9 @@ const BEGINS: usize = 160;
 
 /// Longer messages are shown in base64 even if they are text: JSON can make six bytes of one.
 const LONGEST_TEXT: usize = 2 << 20;
+
+/// Said when messages are not shown. How many there are and why they were refused is for everybody.
+const HIDDEN: &str = "messages are shown over TCP with the token of admin.token_file only";
 
 const HOW: &str = "`forebay dead-letter list` shows them";
 
@@ -148,6 +152,8 @@ pub struct LettersStatus {
     pub expired: u64,
     /// Taken back by a start, which sent their messages again.
     pub withdrawn: u64,
+    /// Damaged, and given up by a start with `--recover` or `--skip-damaged`.
+    pub lost: u64,
 }
 
 impl LettersStatus {
@@ -163,6 +169,7 @@ impl LettersStatus {
             purged: book.totals.purged,
             expired: book.totals.expired,
             withdrawn: book.totals.withdrawn,
+            lost: book.totals.lost,
         }
     }
 }
@@ -176,6 +183,9 @@ pub struct LetterPage {
     pub letters: Vec<LetterRow>,
     /// To be given as `after` to see the rest; none when there is no more.
     pub next: Option<String>,
+    /// Why the letters do not say how their messages begin, if they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<&'static str>,
 }
 
 /// A dead letter in a list.
@@ -207,13 +217,14 @@ pub struct LetterRow {
     pub frame_id: Option<String>,
     /// Bytes of the message.
     pub message_bytes: usize,
-    /// How the message begins, as far as that is text.
-    pub message_begins: String,
+    /// How the message begins, as far as that is text; none when whoever asks may not see messages.
+    pub message_begins: Option<String>,
 }
 
 impl LetterRow {
-    fn of(at: Position, letter: &DeadLetter) -> Self {
+    fn of(at: Position, letter: &DeadLetter, may_see: bool) -> Self {
         let shown = letter.message.get(..BEGINS * 4).unwrap_or(&letter.message);
+        let begins = || String::from_utf8_lossy(shown).chars().take(BEGINS).collect();
         Self {
             position: at.to_string(),
             event_id: letter.event_id.clone(),
@@ -228,7 +239,7 @@ impl LetterRow {
             token_begins: letter.drain_token.as_ref().map(|token| token.chars().take(8).collect()),
             frame_id: letter.frame_id.clone(),
             message_bytes: letter.message.len(),
-            message_begins: String::from_utf8_lossy(shown).chars().take(BEGINS).collect(),
+            message_begins: may_see.then(begins),
         }
     }
 }
@@ -253,7 +264,7 @@ impl Letter {
         let message = text.filter(|text| text.len() <= LONGEST_TEXT);
         let in_base64 = || base64::engine::general_purpose::STANDARD.encode(&letter.message);
         let message_base64 = message.is_none().then(in_base64);
-        Self { row: LetterRow::of(at, letter), message, message_base64 }
+        Self { row: LetterRow::of(at, letter, true), message, message_base64 }
     }
 }
 
@@ -282,6 +293,7 @@ pub(super) struct Changed {
 }
 
 pub(super) async fn list(
+    may_see: Result<MaySee, Problem>,
     State(shared): State<Shared>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Listed>, Problem> {
@@ -313,22 +325,27 @@ pub(super) async fn list(
         before: asked.before_us.map(UnixMicros::new),
     };
     let after = asked.after.as_deref().map(position).transpose()?;
-    let (wal, destination) = (shared.view.wal, name.clone());
-    let found = read(move || find(&wal, &name, after, &filter, limit, LetterRow::of)).await?;
+    let (wal, destination) = (shared.view.wal.clone(), name.clone());
+    let hidden = may_see.is_err().then_some(HIDDEN);
+    let row = move |at, letter: &_| LetterRow::of(at, letter, hidden.is_none());
+    let found =
+        read(&shared.readers, move || find(&wal, &name, after, &filter, limit, row)).await?;
     Ok(Json(Listed::Page(LetterPage {
         destination: destination.to_string(),
         letters: found.kept,
         next: found.next.map(|at| at.to_string()),
+        hidden,
     })))
 }
 
 pub(super) async fn show(
+    _: MaySee,
     State(shared): State<Shared>,
     Path((name, at)): Path<(String, String)>,
 ) -> Result<Json<Letter>, Problem> {
     let (name, at) = (known(&shared, &name)?, position(&at)?);
-    let (wal, destination) = (shared.view.wal, name.clone());
-    let found = read(move || wal.letter(&name, at)).await?;
+    let (wal, destination) = (shared.view.wal.clone(), name.clone());
+    let found = read(&shared.readers, move || wal.letter(&name, at)).await?;
     let gone = || {
         let what = format!("there is no dead letter {at} of {destination}");
         Problem::new(StatusCode::NOT_FOUND, what, HOW)
@@ -404,7 +421,7 @@ async fn choose(
             let (wal, name) = (shared.view.wal.clone(), name.clone());
             let keep = move |at, letter: &DeadLetter| wanted(letter).then_some(at);
             let look = move || find(&wal, &name, after, &filter, LOOKED_AT, keep);
-            let found = read(look).await?;
+            let found = read(&shared.readers, look).await?;
             let which = found.kept.into_iter().flatten().collect();
             Ok((which, found.next.map(|at| at.to_string())))
         }
@@ -413,12 +430,10 @@ async fn choose(
 
 /// Reads from the store, which may wait for the disk.
 async fn read<T: Send + 'static>(
+    turns: &Turns,
     look: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, Problem> {
-    match tokio::task::spawn_blocking(look).await {
-        Ok(found) => found.map_err(Problem::internal),
-        Err(error) => Err(Problem::internal(error)),
-    }
+    turns.read(look).await?.map_err(Problem::internal)
 }
 
 fn is_configured(shared: &Shared, name: &DestinationName) -> bool {

@@ -2,24 +2,26 @@
 //! `/v1/…` in JSON.
 //!
 //! On loopback, or on a unix socket that only its owner can open. Everybody who can connect may
-//! look; who may change something is in `access`. It answers until the very end of a stop, so
-//! that the stop can be watched.
+//! look; who may change something, or see what is in a message, is in `access`. Over TCP it answers to
+//! names of this machine only (`host`). It answers until the very end of a stop, so that the stop can
+//! be watched.
 
 mod access;
 mod answer;
 mod config;
 mod cursors;
 mod history;
+mod host;
 mod letters;
 mod lists;
 mod page;
 mod place;
 mod replays;
 mod routes;
+mod server;
 mod status;
 mod unix;
 
-use std::future::IntoFuture as _;
 use std::io;
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ use crate::types::UnixMicros;
 use crate::wal::Wal;
 
 use access::Access;
+use server::{LIMITS, Turns};
 
 pub use config::{Config, Drain, Listen, ParseListenError};
 pub use history::{DestinationRows, History, HistoryRows, IngestRows, LogRows, SAMPLE_EVERY};
@@ -102,20 +105,38 @@ struct Shared {
     view: View,
     access: Access,
     drains: KnownDrains,
+    /// Turns of those who show letters and cursors.
+    readers: Turns,
+    /// Turns of those who show the state: it has to be seen when the others wait for a disk.
+    status: Turns,
 }
 
 /// The drains that are known by name. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct KnownDrains(Arc<ArcSwap<Vec<Drain>>>);
+pub struct KnownDrains(Arc<ArcSwap<Known>>);
+
+/// What is known of the apps that frames come from.
+#[derive(Debug)]
+struct Known {
+    drains: Vec<Drain>,
+    /// Whether there may be others, which a drain's URL names.
+    apps_from_urls: bool,
+}
+
+impl Known {
+    fn of(config: &Config) -> Self {
+        Self { drains: config.drains.clone(), apps_from_urls: config.apps_from_urls }
+    }
+}
 
 impl KnownDrains {
-    fn new(drains: Vec<Drain>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(drains)))
+    fn new(config: &Config) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Known::of(config))))
     }
 
-    /// From now on, `/v1/drains` has these.
-    pub fn set(&self, drains: Vec<Drain>) {
-        self.0.store(Arc::new(drains));
+    /// From now on, `/v1/drains` has those of this configuration.
+    pub fn set(&self, config: &Config) {
+        self.0.store(Arc::new(Known::of(config)));
     }
 }
 
@@ -151,7 +172,13 @@ impl Admin {
                 (Listener::Unix(listener, file), config.listen.clone(), Access::Everybody)
             }
         };
-        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()) };
+        let shared = Shared {
+            view,
+            access,
+            drains: KnownDrains::new(config),
+            readers: Turns::default(),
+            status: Turns::default(),
+        };
         Ok(Self { listener, listen, shared })
     }
 
@@ -173,21 +200,15 @@ impl Admin {
     /// When the listener fails.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let routes = routes::router(self.shared);
-        // Connections that are open are closed with the process.
-        let stopped = stop.cancelled_owned();
         match self.listener {
             Listener::Tcp(listener) => {
-                tokio::select! {
-                    result = axum::serve(listener, routes).into_future() => result,
-                    () = stopped => Ok(()),
-                }
+                let routes = routes.layer(axum::middleware::from_fn(host::loopback_only));
+                server::serve(listener, routes, LIMITS, stop).await;
             }
             Listener::Unix(listener, _file) => {
-                tokio::select! {
-                    result = axum::serve(listener, routes).into_future() => result,
-                    () = stopped => Ok(()),
-                }
+                server::serve(listener, routes, LIMITS, stop).await;
             }
         }
+        Ok(())
     }
 }

@@ -92,8 +92,10 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn status(State(shared): State<Shared>) -> Json<Status> {
-    Json(Status::of(&shared.view))
+async fn status(State(shared): State<Shared>) -> Result<Json<Status>, Problem> {
+    // The orphans' checkpoints are read from the store, which may wait for the disk.
+    let view = shared.view;
+    shared.status.read(move || Status::of(&view)).await.map(Json)
 }
 
 /// What a change needs, and whether this request has it.
@@ -113,12 +115,9 @@ async fn warnings() -> Json<Vec<telemetry::Warning>> {
 
 async fn cursors(State(shared): State<Shared>) -> Result<Json<Vec<CursorStatus>>, Problem> {
     // The checkpoints are read from the store, which may wait for the disk.
-    let read = tokio::task::spawn_blocking(move || CursorStatus::all(&shared.view)).await;
-    match read {
-        Ok(Ok(all)) => Ok(Json(all)),
-        Ok(Err(error)) => Err(Problem::internal(error)),
-        Err(error) => Err(Problem::internal(error)),
-    }
+    let view = shared.view;
+    let read = shared.readers.read(move || CursorStatus::all(&view)).await?;
+    read.map(Json).map_err(Problem::internal)
 }
 
 async fn segments(State(shared): State<Shared>) -> Json<Vec<SegmentRow>> {
@@ -126,7 +125,7 @@ async fn segments(State(shared): State<Shared>) -> Json<Vec<SegmentRow>> {
 }
 
 async fn drains(State(shared): State<Shared>) -> Json<Vec<DrainStatus>> {
-    Json(shared.drains.0.load().iter().map(DrainStatus::of).collect())
+    Json(shared.drains.0.load().drains.iter().map(DrainStatus::of).collect())
 }
 
 /// Which log lines are written.

@@ -237,7 +237,7 @@ pub struct EndpointStatus {
     pub url: String,
     /// `up`, `resting` or `held`.
     pub state: &'static str,
-    /// Why it is held.
+    /// Why it is held or rests.
     pub reason: Option<String>,
 }
 
@@ -261,7 +261,7 @@ impl Books {
 }
 
 impl Status {
-    /// The state at this moment.
+    /// The state at this moment. Blocking: it reads the checkpoints.
     #[must_use]
     pub fn of(view: &View) -> Self {
         let wal = view.wal.status();
@@ -388,7 +388,7 @@ impl DestinationStatus {
         let endpoint = |(url, endpoint): (&String, &crate::delivery::EndpointStatus)| {
             let (state, reason) = match &endpoint.state {
                 EndpointState::Up => ("up", None),
-                EndpointState::Resting { .. } => ("resting", None),
+                EndpointState::Resting { .. } => ("resting", sink.outage(url)),
                 EndpointState::Held { reason, .. } => ("held", Some(reason.to_string())),
             };
             EndpointStatus { url: url.clone(), state, reason }

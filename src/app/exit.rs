@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// 70: a bug.
     Bug,
-    /// 74: the log cannot be opened, or a write to it failed. The next start recovers.
+    /// 74: the log cannot be opened, or a write to it failed or hangs. The next start recovers.
     Storage,
     /// 75: stopped as told, but the deadline passed: what was in flight is sent again.
     DeadlinePassed,
@@ -33,6 +33,24 @@ impl Exit {
             Self::Storage => 74,
             Self::DeadlinePassed => 75,
             Self::Configuration => 78,
+        }
+    }
+
+    /// Of two ends the one that has to be told: a log that failed before a bug, a bug before a
+    /// deadline.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    const fn weight(self) -> u8 {
+        match self {
+            Self::Stopped => 0,
+            Self::No => 1,
+            Self::DeadlinePassed => 2,
+            Self::Usage | Self::Configuration => 3,
+            Self::Bug => 4,
+            Self::Storage => 5,
         }
     }
 }

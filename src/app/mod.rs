@@ -13,11 +13,13 @@
 //! 4. Admin last, so that the stop can be watched.
 //!
 //! Cutting step 2 short costs duplicates, never a message. A second signal ends the process at
-//! once, which is safe because a crash is safe.
+//! once, which is safe because a crash is safe. A log that fails, at whatever step, ends it with 74
+//! (I1): nothing that happens besides makes a smaller number of that.
 
 mod exit;
 pub mod manager;
 mod reload;
+mod stop;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,12 +34,13 @@ use crate::admin::{Admin, Listen, Phase, SAMPLE_EVERY, View};
 use crate::config::Config;
 use crate::hec::mapping::DrainSettings;
 use crate::ingest::Ingest;
-use crate::sink::{Ended, Sink, SinkError, SinkHandle};
+use crate::sink::{Sink, SinkError, SinkHandle};
 use crate::telemetry::{self, Metrics, UPKEEP_EVERY};
 use crate::wal::{Durability, OpenError, Storage, Wal};
 
 pub use exit::Exit;
 pub use reload::{Hook, Reloader};
+use stop::{Part, closed, ended_early, finish};
 
 /// How long destinations may wait for what is in flight.
 const DELIVERY_GRACE: Duration = Duration::from_secs(5);
@@ -106,13 +109,6 @@ pub struct Relay {
     reloader: Arc<Reloader>,
 }
 
-/// What ends first.
-enum Part {
-    Ingest,
-    Admin(io::Result<()>),
-    Sink(Ended),
-}
-
 impl Relay {
     /// Builds the relay.
     ///
@@ -177,7 +173,7 @@ impl Relay {
             .await
             .map_err(listen("admin", config.admin.listen.to_string()))?;
         let drains = admin.drains();
-        reloader.hook(move |config| drains.set(config.admin.drains.clone()));
+        reloader.hook(move |config| drains.set(&config.admin));
         let reloader = Arc::new(reloader);
         Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader })
     }
@@ -212,7 +208,6 @@ impl Relay {
         let (stop_parts, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let mut parts = JoinSet::new();
         let mut admin_task = JoinSet::new();
-        let count = sinks.len() + 1;
         {
             let stop = stop_parts.clone();
             parts.spawn(async move {
@@ -256,71 +251,21 @@ impl Relay {
         // 2.
         stop_parts.cancel();
         let limit = (ack_deadline + INGEST_GRACE).max(DELIVERY_GRACE + INGEST_GRACE);
-        let left = if early.is_some() { count - 1 } else { count };
-        let cut = finish(&mut parts, left, limit).await;
+        let cut = tokio::select! {
+            cut = finish(&mut parts, limit) => cut,
+            why = wal.poisoned() => {
+                tracing::error!(why, "the log has failed, nothing more is waited for");
+                return Exit::Storage;
+            }
+        };
         // 3.
-        let closing = tokio::task::spawn_blocking(move || wal.close()).await;
+        let log = closed(tokio::task::spawn_blocking(move || wal.close()).await);
         // 4.
         stop_admin.cancel();
         admin_task.join_next().await;
         background.abort_all();
-        match (early, closing, cut) {
-            (Some(exit), _, _) => exit,
-            (None, Err(_), _) => Exit::Bug,
-            (None, Ok(()), exit) => exit,
-        }
+        early.unwrap_or(Exit::Stopped).and(cut).and(log)
     }
-}
-
-/// A part that ends before it is told to has failed.
-fn ended_early(ended: Option<Result<Part, JoinError>>) -> Exit {
-    match ended {
-        Some(Ok(Part::Sink(Ended::LogGone))) => Exit::Storage,
-        Some(Ok(Part::Admin(Err(error)))) => {
-            tracing::error!(%error, "stopping: the admin listener has failed");
-            Exit::Bug
-        }
-        Some(Err(error)) => {
-            tracing::error!(%error, "stopping: bug: a task has panicked");
-            Exit::Bug
-        }
-        Some(Ok(Part::Ingest | Part::Admin(Ok(())) | Part::Sink(_))) | None => {
-            tracing::error!("stopping: bug: a task has ended without being told to");
-            Exit::Bug
-        }
-    }
-}
-
-/// Waits for all parts, and says whether one had to be cut short.
-async fn finish(parts: &mut JoinSet<Part>, mut left: usize, limit: Duration) -> Exit {
-    let mut exit = Exit::Stopped;
-    let all = async {
-        while left > 0
-            && let Some(ended) = parts.join_next().await
-        {
-            left -= 1;
-            match ended {
-                Ok(Part::Sink(Ended::CutShort)) => {
-                    tracing::warn!(
-                        "a destination did not settle in time what it had sent; the next start \
-                         sends it again"
-                    );
-                    exit = Exit::DeadlinePassed;
-                }
-                Ok(Part::Sink(Ended::LogGone)) => exit = Exit::Storage,
-                Ok(Part::Ingest | Part::Admin(_) | Part::Sink(Ended::Clean)) => {}
-                Err(error) => {
-                    tracing::error!(%error, "bug: a task has panicked");
-                    exit = Exit::Bug;
-                }
-            }
-        }
-    };
-    if tokio::time::timeout(limit, all).await.is_err() {
-        tracing::error!(left, "the stop's time is over, parts are cut off");
-        return Exit::DeadlinePassed;
-    }
-    exit
 }
 
 /// Has every destination read its token again.

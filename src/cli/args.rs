@@ -41,11 +41,12 @@ pub(super) enum Command {
         #[arg(short, long, env = "FOREBAY_CONFIG", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
         /// Start although RocksDB's log is damaged or has lost files: keep every record that is
-        /// whole, and count what is missing as dropped.
+        /// whole, make what else it holds fit together, and count what is missing as dropped.
         #[arg(long)]
         recover: bool,
         /// Read every retained frame first, and pass over those that are damaged: count them as
-        /// dropped for every destination that has not got them.
+        /// dropped for every destination that has not got them. Give up whatever else does not read
+        /// (dead letters, remembered frame ids, cursors), and say so in the log.
         #[arg(long)]
         skip_damaged: bool,
     },
@@ -170,7 +171,7 @@ pub(super) struct HecArgs {
     /// The token to accept.
     #[arg(long, default_value = "00000000-0000-0000-0000-000000000000", value_name = "TOKEN")]
     pub(super) token: String,
-    /// Whether the token has indexer acknowledgement.
+    /// The token has no indexer acknowledgement.
     #[arg(long)]
     pub(super) no_ack: bool,
     /// An index the token may write to; may be repeated. Without, any.

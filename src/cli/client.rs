@@ -41,7 +41,7 @@ pub(super) struct AdminArgs {
     /// `admin.listen` of the configuration.
     #[arg(long, env = "FOREBAY_ADMIN", value_name = "ADDRESS")]
     admin: Option<Listen>,
-    /// The file with the token for changes over TCP; without, `admin.token_file` of the
+    /// The file with the token for changes, and for messages, over TCP; without, `admin.token_file` of the
     /// configuration.
     #[arg(long, env = "FOREBAY_ADMIN_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -120,7 +120,23 @@ impl Client {
 
     /// What is at a path.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, None, None).await
+    }
+
+    /// What is at a path that hides from strangers what is in messages.
+    pub(super) async fn get_with_token<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, Failure> {
+        self.ask(Method::GET, path, None, self.token()?).await
+    }
+
+    /// The same, for whoever cannot read the token: then with what everybody may see.
+    pub(super) async fn get_with_token_if_any<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, Failure> {
+        self.ask(Method::GET, path, None, self.token().ok().flatten()).await
     }
 
     /// Changes something.
@@ -130,7 +146,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, Failure> {
-        self.ask(method, path, body).await
+        self.ask(method, path, body, self.token()?).await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -138,16 +154,14 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
+        token: Option<Secret>,
     ) -> Result<T, Failure> {
         let mut request = Request::builder()
             .method(&method)
             .uri(path)
             .header(HOST, "localhost")
             .header(CONTENT_TYPE, "application/json");
-        if method != Method::GET
-            && matches!(self.listen, Listen::Tcp(_))
-            && let Some(token) = self.token()?
-        {
+        if let Some(token) = token {
             let value = format!("Bearer {}", token.expose());
             let mut value = HeaderValue::from_str(&value)
                 .map_err(|_| Failure::new(Exit::Configuration, "the token is no token"))?;
@@ -204,6 +218,8 @@ impl Client {
 
     fn token(&self) -> Result<Option<Secret>, Failure> {
         use std::io::Read as _;
+        // On a unix socket nobody asks for it.
+        let Listen::Tcp(_) = self.listen else { return Ok(None) };
         let Some(path) = &self.token_file else { return Ok(None) };
         let mut text = String::new();
         let read = std::fs::File::open(path)

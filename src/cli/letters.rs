@@ -162,8 +162,10 @@ async fn show_list(args: ListArgs) -> Result<(), Failure> {
     };
     let mut all = Vec::new();
     let mut more = Vec::new();
+    let mut hidden = None;
     for name in names {
-        let (letters, next) = pages(&client, &name, &args).await?;
+        let (letters, next, why) = pages(&client, &name, &args).await?;
+        hidden = hidden.or(why);
         all.extend(letters.into_iter().map(|letter| (name.clone(), letter)));
         more.extend(next.map(|next| (name, next)));
     }
@@ -185,6 +187,9 @@ async fn show_list(args: ListArgs) -> Result<(), Failure> {
         let rows: Vec<_> = all.iter().map(|(name, letter)| row(name, letter)).collect();
         table(&["DESTINATION", "POSITION", "REFUSED", "CODE", "TIMES", "STATE", "MESSAGE"], &rows);
     }
+    if let Some(why) = hidden.filter(|_| !all.is_empty()) {
+        output::line(&paint(Tone::Dim, &why));
+    }
     for (name, next) in more {
         let hint = format!("there may be more: --destination {name} --after {next}");
         output::line(&paint(Tone::Dim, &hint));
@@ -192,13 +197,15 @@ async fn show_list(args: ListArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// As many letters as are asked for, and behind which one there may be more.
+/// As many letters as are asked for, behind which one there may be more, and why their messages are
+/// not shown, if they are not.
 async fn pages(
     client: &Client,
     name: &str,
     args: &ListArgs,
-) -> Result<(Vec<Value>, Option<String>), Failure> {
+) -> Result<(Vec<Value>, Option<String>, Option<String>), Failure> {
     let mut letters = Vec::new();
+    let mut hidden = None;
     let mut after = args.after.map(|at| at.to_string());
     while letters.len() < args.limit {
         let limit = (args.limit - letters.len()).min(PAGE);
@@ -209,14 +216,16 @@ async fn pages(
             "/v1/dead-letters?destination={name}&limit={limit}{}{filter}",
             after_field.unwrap_or_default()
         );
-        let page: Value = client.get(&path).await?;
+        let page: Value = client.get_with_token_if_any(&path).await?;
         letters.extend(list(&page, "letters").iter().cloned());
-        after = page.get("next").and_then(Value::as_str).map(str::to_owned);
+        let said = |name: &str| page.get(name).and_then(Value::as_str).map(str::to_owned);
+        hidden = said("hidden");
+        after = said("next");
         if after.is_none() {
             break;
         }
     }
-    Ok((letters, after))
+    Ok((letters, after, hidden))
 }
 
 fn row(name: &str, letter: &Value) -> Vec<String> {
@@ -259,7 +268,7 @@ async fn show(args: LetterArgs) -> Result<(), Failure> {
     let client = Client::new(args.of.admin.clone())?;
     let name = args.of.one(&client).await?;
     let path = format!("/v1/dead-letters/{name}/{}", args.position);
-    let letter: Value = client.get(&path).await?;
+    let letter: Value = client.get_with_token(&path).await?;
     if args.of.json {
         output::json(&letter);
         return Ok(());

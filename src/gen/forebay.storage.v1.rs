@@ -231,6 +231,9 @@ pub struct LetterTotals {
     /// again.
     #[prost(uint64, tag = "5")]
     pub withdrawn: u64,
+    /// Damaged, or in a part of the log that was, and given up as an operator wished.
+    #[prost(uint64, tag = "6")]
+    pub lost: u64,
 }
 /// A stretch of the log that some destinations never get. In the family of the store's facts;
 /// key: "gap/", then the first offset, 8 bytes big-endian.

@@ -125,13 +125,15 @@ pub struct LetterTotals {
     pub expired: u64,
     /// Taken back at a start: the checkpoint had not passed the message, which is sent again.
     pub withdrawn: u64,
+    /// Damaged, or in a part of the log that was, and given up as an operator wished.
+    pub lost: u64,
 }
 
 impl LetterTotals {
     /// Those that should be there.
     #[must_use]
     pub const fn present(self) -> u64 {
-        let gone = self.redriven + self.purged + self.expired + self.withdrawn;
+        let gone = self.redriven + self.purged + self.expired + self.withdrawn + self.lost;
         self.written.saturating_sub(gone)
     }
 
@@ -144,6 +146,7 @@ impl LetterTotals {
             purged: self.purged,
             expired: self.expired,
             withdrawn: self.withdrawn,
+            lost: self.lost,
         })
     }
 
@@ -159,6 +162,7 @@ impl LetterTotals {
             purged: wire.purged,
             expired: wire.expired,
             withdrawn: wire.withdrawn,
+            lost: wire.lost,
         })
     }
 }
@@ -197,8 +201,9 @@ mod tests {
 
     #[test]
     fn totals_come_back_and_tell_how_many_are_there() {
-        let totals = LetterTotals { written: 10, redriven: 1, purged: 2, expired: 3, withdrawn: 1 };
+        let totals =
+            LetterTotals { written: 10, redriven: 1, purged: 2, expired: 3, withdrawn: 1, lost: 2 };
         assert_eq!(LetterTotals::decode(&totals.encode()), Ok(totals));
-        assert_eq!(totals.present(), 3);
+        assert_eq!(totals.present(), 1);
     }
 }

@@ -25,6 +25,7 @@ use super::http::{self, AGENT, ClientError, names, raw_query, way};
 use super::judge;
 use super::line::{Broken, Line, Way};
 use super::link::{Link, Links};
+use super::outage::Outages;
 use super::pack::Body;
 use super::token::{Token, TokenReload};
 
@@ -45,6 +46,10 @@ pub(super) struct HecClient {
     endpoints: Arc<[Endpoint]>,
     affinity: Affinity,
     timeout: Duration,
+    /// Why they take nothing, those that do not. One for all sets of endpoints.
+    pub(super) outages: Arc<Outages>,
+    /// The endpoints as they are shown.
+    shown: Arc<[String]>,
 }
 
 struct Endpoint {
@@ -100,15 +105,20 @@ impl HecClient {
     pub(super) fn new(config: &Config) -> Result<Self, ClientError> {
         let token =
             Token::new(&config.token, config.token_file.clone()).map_err(ClientError::Token)?;
-        Self::with(Arc::new(token), config)
+        let outages = Arc::new(Outages::new(config.name.clone()));
+        Self::with(Arc::new(token), outages, config)
     }
 
     /// With other endpoints, or TLS or a proxy that was renewed, and the same token.
     pub(super) fn at(&self, config: &Config) -> Result<Self, ClientError> {
-        Self::with(Arc::clone(&self.token), config)
+        Self::with(Arc::clone(&self.token), Arc::clone(&self.outages), config)
     }
 
-    fn with(token: Arc<Token>, config: &Config) -> Result<Self, ClientError> {
+    fn with(
+        token: Arc<Token>,
+        outages: Arc<Outages>,
+        config: &Config,
+    ) -> Result<Self, ClientError> {
         let shared = http::client(config, None)?;
         let (path, query) = match config.target {
             Target::Event => (EVENT_PATH, String::new()),
@@ -136,7 +146,8 @@ impl HecClient {
             .map(|(number, text)| endpoint(number, text))
             .collect::<Result<_, ClientError>>()?;
         let (affinity, timeout) = (config.affinity, config.timeout);
-        Ok(Self { token, endpoints, affinity, timeout })
+        let shown = config.endpoints.clone().into();
+        Ok(Self { token, endpoints, affinity, timeout, outages, shown })
     }
 
     /// The ties of a task's channels.
@@ -247,7 +258,10 @@ impl HecClient {
         };
         let Heard { status, retry_after, body } = match self.ask(channel, link, &ask).await {
             Ok(heard) => heard,
-            Err(error) => return failed(&error),
+            Err(error) => {
+                self.saw(endpoint, Some(in_words(&error)));
+                return failed(&error);
+            }
         };
         match body {
             Ok(body) => {
@@ -256,10 +270,21 @@ impl HecClient {
                 if !matches!(verdict, Verdict::Accepted { .. }) {
                     tracing::debug!(?verdict, endpoint = endpoint.get(), "a batch was not taken");
                 }
+                self.saw(endpoint, not_taken(&verdict));
                 judge::post(verdict)
             }
             // The status is here, the rest of the answer is not, and with it the ackId.
-            Err(_) => PostOutcome::Doubt { after: None },
+            Err(_) => {
+                let why = format!("its answer, HTTP {status}, breaks off");
+                self.saw(endpoint, Some(why));
+                PostOutcome::Doubt { after: None }
+            }
+        }
+    }
+
+    fn saw(&self, endpoint: EndpointId, why: Option<String>) {
+        if let Some(url) = self.shown.get(endpoint.get()) {
+            self.outages.saw(url, why);
         }
     }
 
@@ -319,6 +344,17 @@ fn question<'a>(endpoint: &'a Endpoint, ids: &[AckId], limit: usize) -> Ask<'a> 
     }
 }
 
+/// Why a batch was not taken, where the collector and not the batch is the reason.
+fn not_taken(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Accepted { .. } | Verdict::Partial { .. } | Verdict::TooLarge { .. } => None,
+        Verdict::Busy { reason, .. }
+        | Verdict::Doubt { reason, .. }
+        | Verdict::Endpoint { reason, .. }
+        | Verdict::Fault { reason }
+        | Verdict::Unknown { reason, .. } => Some(format!("it answers {reason}")),
+    }
+}
 /// The first id of a channel, which nothing was ever posted on.
 const NEVER_GIVEN: AckId = AckId::new(0);
 
@@ -361,6 +397,19 @@ fn tls_failure(error: &reqwest::Error) -> Option<&rustls::Error> {
         };
     }
     None
+}
+
+/// Why there is no answer, for people.
+fn in_words(error: &Unheard) -> String {
+    match error {
+        Unheard::Http(error) if error.is_connect() => {
+            format!("it cannot be reached: {}", why(error))
+        }
+        Unheard::Http(error) => format!("no answer: {}", why(error)),
+        Unheard::Line(Broken::Unreachable(reason)) => format!("it cannot be reached: {reason}"),
+        Unheard::Line(Broken::Tls(tls)) => format!("TLS fails: {tls}"),
+        Unheard::Line(Broken::Severed { .. }) => "its connection is lost".to_owned(),
+    }
 }
 
 /// The innermost reason of a request without an answer: the outer ones say "error sending

@@ -21,12 +21,14 @@ mod line;
 mod link;
 mod names;
 mod numbers;
+mod outage;
 mod pace;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
 mod pick;
 pub mod probe;
+mod progress;
 mod redrive;
 mod renew;
 #[cfg(test)]
@@ -57,6 +59,7 @@ pub use config::{Affinity, Compression, Config, DeadLetters, Proxy, RawSource, S
 pub use control::{SeekRefused, Stopping};
 pub use http::ClientError;
 pub use names::Place;
+pub use progress::{ReplayRun, Trouble};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -137,6 +140,8 @@ pub struct Sink {
     client: Arc<renew::Renewable>,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    /// The replay that is being sent.
+    replay: Arc<watch::Sender<Option<ReplayRun>>>,
     /// Both ends: the handles take the one, the task the other.
     control: (mpsc::Sender<control::Control>, control::Controls),
 }
@@ -147,6 +152,7 @@ pub struct SinkHandle {
     name: DestinationName,
     client: Arc<renew::Renewable>,
     status: watch::Receiver<SinkStatus>,
+    replay: watch::Receiver<Option<ReplayRun>>,
     drains: Arc<watch::Sender<KnownDrains>>,
     control: mpsc::Sender<control::Control>,
     wal: Wal,
@@ -229,6 +235,18 @@ impl SinkHandle {
         self.status.borrow().clone()
     }
 
+    /// Why the collector of this URL took nothing the last time; none when it took something.
+    #[must_use]
+    pub fn outage(&self, url: &str) -> Option<String> {
+        self.client.now().outages.why(url)
+    }
+
+    /// The replay that is being sent to it, if there is one.
+    #[must_use]
+    pub fn replay(&self) -> Option<ReplayRun> {
+        self.replay.borrow().clone()
+    }
+
     /// Resolves when the state satisfies `wanted`.
     pub async fn wait_for(&self, wanted: impl FnMut(&SinkStatus) -> bool) {
         let mut status = self.status.clone();
@@ -278,7 +296,8 @@ impl Sink {
         let status = SinkStatus { endpoints, delivery, tail, oldest, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
-        Ok(Self { config, names, wal, machine, packer, client, status, drains, control })
+        let replay = Arc::new(watch::Sender::new(None));
+        Ok(Self { config, names, wal, machine, packer, client, status, drains, replay, control })
     }
 
     /// A look from outside.
@@ -288,6 +307,7 @@ impl Sink {
             name: self.config.name.clone(),
             client: Arc::clone(&self.client),
             status: self.status.subscribe(),
+            replay: self.replay.subscribe(),
             drains: Arc::clone(&self.drains),
             control: self.control.0.clone(),
             wal: self.wal.clone(),
@@ -298,6 +318,7 @@ impl Sink {
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
         let Self { config, names, wal, machine, packer, client, .. } = self;
         let (status, drains, control) = (self.status, self.drains, self.control);
+        let replay = self.replay;
         let name = config.name.clone();
         let set = || names.as_ref().map(names::Names::subscribe);
         let redrive = redrive::Redrive {
@@ -314,6 +335,7 @@ impl Sink {
             wal: wal.clone(),
             client: Arc::clone(&client),
             drains: drains.subscribe(),
+            shown: replay,
             chosen: chosen::Chosen::of(&status),
             set: set(),
         };

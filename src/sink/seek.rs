@@ -29,7 +29,7 @@ pub(super) async fn deliver(
     let epoch = Epoch::start();
     let (mut config, wal, mut client) =
         (makings.config.clone(), makings.wal.clone(), Arc::clone(&makings.client));
-    let (shown, set) = (makings.shown.clone(), makings.set.clone());
+    let (shown, mut set) = (makings.shown.clone(), makings.set.clone());
     loop {
         let task = Task::new(makings, epoch);
         let (ended, wanted) = Box::pin(task.run_until_wanted(stop, grace)).await;
@@ -44,8 +44,11 @@ pub(super) async fn deliver(
         }
         let mut asked = None;
         match wanted {
-            Wanted::Endpoints(places) => {
-                config.at(&places);
+            Wanted::Endpoints => {
+                // The next machine hears of changes after this one.
+                if let Some(set) = &mut set {
+                    config.at(&set.borrow_and_update());
+                }
                 // Their URLs were good before.
                 let Ok(other) = client.at(&config) else { return Ended::CutShort };
                 client = other;

@@ -100,7 +100,7 @@ pub(super) enum Wanted {
     /// An operator wants it to go on from elsewhere.
     Seek(Seek),
     /// There are other endpoints now.
-    Endpoints(Places),
+    Endpoints,
 }
 
 /// Something to be made from the log.
@@ -145,7 +145,8 @@ impl Task {
             tail,
             floor: wal.floor(),
             letters: wal.letters_changed(),
-            metrics: shown.is_some().then(|| Metrics::new(&config)),
+            // What is counted is the log's; a replay is counted by whoever sends it.
+            metrics: matches!(ledger, Ledger::Log).then(|| Metrics::new(&config)),
             config,
             wal,
             machine,
@@ -221,8 +222,8 @@ impl Task {
                     self.obey(control);
                     self.stop_if_wanted(&mut deadline);
                 }
-                places = other(&mut self.set), if self.wanted.is_none() => {
-                    self.wanted = Some(Wanted::Endpoints(places));
+                () = changed(&mut self.set), if self.wanted.is_none() => {
+                    self.wanted = Some(Wanted::Endpoints);
                     self.stop_if_wanted(&mut deadline);
                 }
                 Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
@@ -451,13 +452,19 @@ impl Task {
         }
         let delivery = self.machine.status();
         let oldest = self.oldest(&delivery, &tail);
-        let (Some(shown), Some(metrics)) = (&self.status, &self.metrics) else { return };
-        let full = (delivery.unburied > 0).then(|| "the dead letters are full".to_owned());
+        let Some(shown) = &self.status else { return };
+        let full = (delivery.unburied > 0).then(|| {
+            "the dead letters are full: redrive or purge some, or raise \
+             destination.dead_letters.max_size"
+                .to_owned()
+        });
         let letters = self.wal.letter_book(&self.config.name);
         let stuck = self.stuck.clone().or(full);
         let endpoints = Arc::clone(&shown.borrow().endpoints);
         let status = SinkStatus { endpoints, delivery, tail, oldest, stuck, letters };
-        metrics.show(&status);
+        if let Some(metrics) = &self.metrics {
+            metrics.show(&status);
+        }
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
     }
@@ -471,12 +478,12 @@ async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
     }
 }
 
-/// The endpoints, once they are others; never where they cannot be.
-async fn other(set: &mut Option<watch::Receiver<Places>>) -> Places {
+/// Resolves when the endpoints are others; never where they cannot be.
+async fn changed(set: &mut Option<watch::Receiver<Places>>) {
     if let Some(set) = set
         && set.changed().await.is_ok()
     {
-        return Arc::clone(&set.borrow_and_update());
+        return;
     }
     std::future::pending().await
 }

@@ -156,7 +156,8 @@ impl Catalogue {
     }
 
     /// How many of the oldest sealed segments may go: all their messages lie below `watermark`,
-    /// and they are older than `retention`, unless space is short.
+    /// and they are older than `retention`, unless space is short. One that has arrived while the clock
+    /// was ahead is as old as what came behind it: it must not keep everything until its time comes.
     pub(super) fn droppable(
         &self,
         watermark: Offset,
@@ -165,11 +166,28 @@ impl Catalogue {
         space_is_short: bool,
     ) -> usize {
         let keep = u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
-        let may_go = |segment: &&Segment| {
-            let old = now.since(segment.last_received) > keep;
-            segment.end <= watermark && (old || space_is_short)
+        let may_go = |(segment, last): &(&Segment, UnixMicros)| {
+            segment.end <= watermark && (now.since(*last) > keep || space_is_short)
         };
-        self.sealed.iter().take_while(may_go).count()
+        self.sealed.iter().zip(self.last_received(now)).take_while(may_go).count()
+    }
+
+    /// When the last frame of each sealed segment arrived, and never later than now.
+    fn last_received(&self, now: UnixMicros) -> Vec<UnixMicros> {
+        let mut behind = self.active.first_received.min(now);
+        let mut all: Vec<_> = self
+            .sealed
+            .iter()
+            .rev()
+            .map(|segment| {
+                let last = segment.last_received;
+                let last = if last > now { behind } else { last };
+                behind = if segment.first_received > now { last } else { segment.first_received };
+                last
+            })
+            .collect();
+        all.reverse();
+        all
     }
 }
 
@@ -236,5 +254,27 @@ mod tests {
         assert_eq!(drop(9, day, false), 2, "the active segment stays");
         assert_eq!(drop(9, UnixMicros::new(7), false), 0, "too young");
         assert_eq!(drop(9, UnixMicros::new(7), true), 2, "but space is short");
+    }
+
+    #[test]
+    fn a_segment_of_a_clock_that_was_ahead_goes_with_what_came_behind_it() {
+        let mut all = catalogue();
+        let year = 8760 * HOUR;
+        for now in [0, 1, 2, year, 4, 5, 6] {
+            append(&mut all, now);
+        }
+        assert_eq!(all.sealed.len(), 3);
+        assert_eq!(all.sealed[2].last_received, UnixMicros::new(year));
+        let retention = Duration::from_hours(1);
+        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, false);
+        assert_eq!((drop(HOUR + 2), drop(HOUR + 5)), (1, 2));
+        assert_eq!(drop(HOUR + 6), 3, "as old as the first frame behind it, which came at 5");
+        // When nothing has come behind it, it stays for now.
+        let mut all = catalogue();
+        for now in [0, year, year, year] {
+            append(&mut all, now);
+        }
+        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, false);
+        assert_eq!((drop(2 * HOUR), drop(year + HOUR + 1)), (1, 2));
     }
 }

@@ -84,9 +84,11 @@ pub enum Storage {
 /// What a start may do about damage, beyond refusing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnDamage {
-    /// Go on without the records of RocksDB's log that are damaged or lost.
+    /// Go on without the records of RocksDB's log that are damaged or lost, and mend what contradicts
+    /// itself without them.
     pub recover: bool,
-    /// Read every retained frame, and go on without those that are damaged.
+    /// Read every retained frame, and go on without those that are damaged, and without every other
+    /// value that is.
     pub skip_damaged: bool,
 }
 

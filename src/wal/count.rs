@@ -1,6 +1,8 @@
 //! Reading frames to count them: the active segment at every start, the sealed ones when an
 //! operator wants damage passed over.
 
+use std::collections::VecDeque;
+
 use crate::record::decode_record;
 use crate::types::{Offset, OffsetRange};
 
@@ -49,11 +51,30 @@ pub(super) fn active(
     Ok(counting.lost)
 }
 
-/// Reads a sealed segment, and returns what is damaged or missing in it.
+/// As many bytes of frames as RocksDB's log can have held, and several times that: when a part of it is
+/// lost, frames of sealed segments can be among it.
+const LOG_REACHES: u64 = 4 << 30;
+
+/// How many of the newest sealed segments are read, when damage or loss may go.
+pub(super) fn looked_at(sealed: &VecDeque<Segment>, allowed: OnDamage) -> usize {
+    if allowed.skip_damaged {
+        return sealed.len();
+    }
+    let mut before = 0;
+    let within = |segment: &&Segment| {
+        let within = before < LOG_REACHES;
+        before += segment.bytes;
+        within
+    };
+    if allowed.recover { sealed.iter().rev().take_while(within).count() } else { 0 }
+}
+
+/// Reads a sealed segment, and returns what is missing in it, or damaged where that may go.
 pub(super) fn sealed(
     store: &Store,
     segment: &Segment,
     gaps: &Gaps,
+    allowed: OnDamage,
 ) -> Result<Vec<Lost>, OpenError> {
     let mut again =
         Segment::new(segment.id, segment.first, segment.messages_before, segment.first_received);
@@ -61,7 +82,7 @@ pub(super) fn sealed(
         store,
         segment: &mut again,
         gaps,
-        damage_may_go: true,
+        damage_may_go: allowed.skip_damaged,
         holes_may_be: true,
         lost: Vec::new(),
     };
@@ -72,12 +93,16 @@ pub(super) fn sealed(
     Ok(counting.lost)
 }
 
-/// Behind the last frame there is a key for.
+/// Behind the last frame there is a key for. When that does not read, RocksDB knows it all the same, and
+/// whoever reads up to there finds the damage.
 fn last_key(store: &Store, first: Offset) -> Result<Offset, OpenError> {
     let mut rows = store.db().raw_iterator_cf(store.family(keys::RECORDS));
     rows.seek_to_last();
-    let last = rows.key().and_then(keys::offset_of);
-    rows.status().map_err(|error| db_error(store.path(), error))?;
+    let mut last = rows.key().and_then(keys::offset_of);
+    if rows.status().is_err() {
+        let key = store.last_record_by_files().map_err(|error| db_error(store.path(), error))?;
+        last = key.as_deref().and_then(keys::offset_of);
+    }
     Ok(last.map_or(first, Offset::next).max(first))
 }
 
@@ -112,6 +137,7 @@ impl Counting<'_> {
             match rows.status() {
                 Ok(()) => return Ok(()),
                 // A block of a table file: try behind it, frame by frame.
+                Err(_) if self.gaps.damage_at(from).is_some() => from = from.next(),
                 Err(error) if self.damage_may_go => {
                     tracing::debug!(at = from.get(), %error, "cannot be read");
                     from = from.next();

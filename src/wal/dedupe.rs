@@ -65,6 +65,17 @@ pub(super) struct Dedupe {
     hours: VecDeque<(u32, Bits)>,
     window: Duration,
     limit: usize,
+    /// Since when there are hours that have not come yet: the clock was ahead for a while.
+    ahead_since: Option<UnixMicros>,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    /// All hours before this one.
+    pub(super) before: Option<u32>,
+    /// All hours from this one on, which lie in the future.
+    pub(super) from: Option<u32>,
 }
 
 impl Dedupe {
@@ -72,7 +83,7 @@ impl Dedupe {
         // usize is 64 bits wherever RocksDB's own sizes are right.
         #[expect(clippy::cast_possible_truncation, reason = "64-bit only, see above")]
         let limit = memory.get() as usize;
-        Self { hours: VecDeque::new(), window, limit }
+        Self { hours: VecDeque::new(), window, limit, ahead_since: None }
     }
 
     /// The hours in which this frame may have been seen. Almost always none.
@@ -81,35 +92,54 @@ impl Dedupe {
         self.hours.iter().rev().filter(move |(_, seen)| seen.contains(&bits)).map(|(hour, _)| *hour)
     }
 
-    /// The hour under which a frame's key is stored: clocks go back, the order of keys does not.
-    pub(super) fn hour(&self, at: UnixMicros) -> u32 {
-        let newest = self.hours.back().map_or(0, |(hour, _)| *hour);
-        hour(at).max(newest)
-    }
-
-    /// Remembers a frame. Hours come in ascending order.
+    /// Remembers a frame of an hour. Hours come in any order: clocks are set back.
     pub(super) fn load(&mut self, hour: u32, digest: &Digest) {
         let full = |seen: &Bits| memory(seen) > self.limit / 8 && seen.len() == seen.capacity();
-        if self.hours.back().is_none_or(|(newest, seen)| *newest < hour || full(seen)) {
-            self.hours.push_back((hour, Bits::default()));
-        }
-        if let Some((_, seen)) = self.hours.back_mut() {
+        let behind = self.hours.partition_point(|(known, _)| *known <= hour);
+        let last = behind.checked_sub(1).and_then(|last| self.hours.get_mut(last));
+        if let Some((_, seen)) = last.filter(|(known, seen)| *known == hour && !full(seen)) {
             seen.insert(bits(digest));
+            return;
         }
+        let mut seen = Bits::default();
+        seen.insert(bits(digest));
+        self.hours.insert(behind, (hour, seen));
     }
 
-    /// Forgets what lies outside of the window. Returns the first hour that is still remembered
-    /// when something was forgotten.
-    pub(super) fn expire(&mut self, now: UnixMicros) -> Option<u32> {
+    /// Forgets what lies outside of the window, and says what that was.
+    ///
+    /// What has arrived while the clock was ahead has an hour that may not come for a year. It is
+    /// remembered for as long as everything else, from the moment on at which that is noticed.
+    pub(super) fn expire(&mut self, now: UnixMicros) -> Forgotten {
         let hours = u32::try_from(self.window.as_secs().div_ceil(3600)).unwrap_or(u32::MAX);
         let keep_from = hour(now).saturating_sub(hours);
+        let mut forgotten = Forgotten::default();
+        let ahead = self.first_ahead(now);
+        let (ahead, from) = (ahead.is_some(), hour(now).saturating_add(2));
+        self.ahead_since = ahead.then(|| self.ahead_since.map_or(now, |since| since.min(now)));
+        let window = u64::try_from(self.window.as_micros()).unwrap_or(u64::MAX);
+        if self.ahead_since.is_some_and(|since| now.since(since) > window) {
+            self.hours.retain(|(hour, _)| *hour < from);
+            (self.ahead_since, forgotten.from) = (None, Some(from));
+        }
         let before = self.hours.len();
         while self.hours.front().is_some_and(|(hour, _)| *hour < keep_from)
             || (self.hours.len() > 1 && self.memory() > self.limit)
         {
             self.hours.pop_front();
         }
-        (self.hours.len() < before).then(|| self.hours.front().map_or(keep_from, |(hour, _)| *hour))
+        if self.hours.len() < before {
+            // What is ahead may be all there is: the hours between are still to come.
+            let oldest = self.hours.front().map_or(keep_from, |(hour, _)| *hour);
+            forgotten.before = Some(oldest.min(hour(now)));
+        }
+        forgotten
+    }
+
+    /// The first hour that cannot have come yet.
+    fn first_ahead(&self, now: UnixMicros) -> Option<u32> {
+        let newest = self.hours.back().map(|(hour, _)| *hour);
+        newest.filter(|newest| *newest > hour(now).saturating_add(1))
     }
 
     /// Bytes in use.
@@ -146,9 +176,13 @@ mod tests {
     const HOUR: i64 = 3_600_000_000;
 
     fn insert(dedupe: &mut Dedupe, at: UnixMicros, digest: &Digest) -> u32 {
-        let hour = dedupe.hour(at);
+        let hour = hour(at);
         dedupe.load(hour, digest);
         hour
+    }
+
+    fn before(hour: u32) -> Forgotten {
+        Forgotten { before: Some(hour), from: None }
     }
 
     #[test]
@@ -166,18 +200,47 @@ mod tests {
         assert_eq!(insert(&mut dedupe, start, &a), 1000);
         assert_eq!(dedupe.candidates(&a).collect::<Vec<_>>(), [1000]);
         assert_eq!(dedupe.candidates(&b).count(), 0);
-        assert_eq!(dedupe.expire(UnixMicros::new(1002 * HOUR)), None);
+        assert_eq!(dedupe.expire(UnixMicros::new(1002 * HOUR)), Forgotten::default());
         assert_eq!(dedupe.candidates(&a).count(), 1);
-        assert_eq!(dedupe.expire(UnixMicros::new(1003 * HOUR)), Some(1001));
+        assert_eq!(dedupe.expire(UnixMicros::new(1003 * HOUR)), before(1001));
         assert_eq!((dedupe.candidates(&a).count(), dedupe.len()), (0, 0));
     }
 
     #[test]
-    fn keys_stay_in_order_when_the_clock_goes_back() {
+    fn a_clock_that_was_ahead_keeps_nothing_for_ever() {
+        let mut dedupe = Dedupe::new(Duration::from_hours(24), ByteSize::mib(64));
+        let at = |hours: i64| UnixMicros::new(hours * HOUR);
+        let (a, ahead, b) = (digest("d", "a"), digest("d", "ahead"), digest("d", "b"));
+        assert_eq!(insert(&mut dedupe, at(1000), &a), 1000);
+        // The clock jumps a year ahead, for a moment: its sets are not looked at meanwhile.
+        assert_eq!(insert(&mut dedupe, at(1000 + 8760), &ahead), 9760);
+        // And back: what comes is of its own hour, and goes with it.
+        assert_eq!(insert(&mut dedupe, at(1001), &b), 1001);
+        assert_eq!(dedupe.expire(at(1001)), Forgotten::default());
+        for (key, hour) in [(&a, 1000), (&ahead, 9760), (&b, 1001)] {
+            assert_eq!(dedupe.candidates(key).collect::<Vec<_>>(), [hour], "all are known");
+        }
+        assert_eq!(dedupe.reach(at(1001)), Duration::from_hours(1));
+        assert_eq!(dedupe.expire(at(1025)), before(1001));
+        assert_eq!(dedupe.candidates(&b).count(), 1);
+        let end = dedupe.expire(at(1026));
+        assert_eq!(end, Forgotten { before: Some(1002), from: Some(1028) });
+        assert_eq!((dedupe.len(), dedupe.ahead_since), (0, None), "a year before its time");
+    }
+
+    /// The other way round: the hours of a clock that was behind are old at once, and are not taken
+    /// for the newest.
+    #[test]
+    fn a_clock_that_goes_back_forgets_nothing() {
         let mut dedupe = Dedupe::new(Duration::from_hours(24), ByteSize::mib(64));
         let (a, b) = (digest("d", "a"), digest("d", "b"));
         assert_eq!(insert(&mut dedupe, UnixMicros::new(1000 * HOUR), &a), 1000);
-        assert_eq!(insert(&mut dedupe, UnixMicros::new(990 * HOUR), &b), 1000);
+        assert_eq!(insert(&mut dedupe, UnixMicros::new(990 * HOUR), &b), 990);
+        assert_eq!(dedupe.expire(UnixMicros::new(1000 * HOUR)), Forgotten::default());
+        assert_eq!(
+            dedupe.candidates(&a).chain(dedupe.candidates(&b)).collect::<Vec<_>>(),
+            [1000, 990]
+        );
     }
 
     #[test]

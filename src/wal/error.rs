@@ -103,7 +103,8 @@ pub enum OpenError {
     /// A value of a format that this version does not know.
     #[error(
         "{path}: {what} has value format {found}, this version reads format {supported}; use a \
-         newer forebay, or, if none ever ran here, it is damaged"
+         newer forebay, or, if none ever ran here, it is damaged: then `forebay serve --skip-damaged` \
+         goes on without it"
     )]
     Newer {
         /// The store.
@@ -114,6 +115,18 @@ pub enum OpenError {
         found: u8,
         /// The format this version knows.
         supported: u8,
+    },
+    /// RocksDB finds a file damaged, or misses it.
+    #[error(
+        "{path}: {source}. Restore the directory from a copy, or run `forebay serve --skip-damaged` \
+         once: it goes on without what cannot be read, and counts it. When it says the same, RocksDB \
+         does not open its files at all, and only a copy helps"
+    )]
+    Unreadable {
+        /// The store.
+        path: PathBuf,
+        /// What RocksDB said.
+        source: rocksdb::Error,
     },
     /// RocksDB refuses.
     #[error("{path}: {source}")]
@@ -142,7 +155,10 @@ pub enum OpenError {
         supported: u32,
     },
     /// A value is not what was written.
-    #[error("{path}: {what} is damaged: {source}")]
+    #[error(
+        "{path}: {what} is damaged: {source}. Restore the directory from a copy, or run `forebay serve \
+         --skip-damaged` once: it goes on without what is damaged, and counts it"
+    )]
     Damaged {
         /// The store.
         path: PathBuf,
@@ -152,6 +168,18 @@ pub enum OpenError {
         source: ValueError,
     },
     /// Two values contradict each other.
+    #[error(
+        "{path}: {what}. Restore the directory from a copy, or run `forebay serve --recover`, or with \
+         --skip-damaged, once: they make fit what can be made to, and count what is missing. When they \
+         say the same, only a copy helps"
+    )]
+    Contradiction {
+        /// The store.
+        path: PathBuf,
+        /// The contradiction.
+        what: String,
+    },
+    /// Something is not as it has to be.
     #[error("{path}: {what}")]
     Inconsistent {
         /// The store.

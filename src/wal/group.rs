@@ -89,6 +89,8 @@ pub(super) struct Appender {
     floor: Floor,
     /// When what was written without a sync has to be synced.
     sync_due: Option<Instant>,
+    /// Frame ids of this hour and later ones, which lie in the future, go with the next group.
+    forget_ids_from: Option<u32>,
 }
 
 /// One group in the making.
@@ -161,6 +163,7 @@ impl Appender {
             company_until: None,
             floor,
             sync_due: None,
+            forget_ids_from: None,
         }
     }
 
@@ -264,6 +267,7 @@ impl Appender {
             Err(error) => return self.poison("the checkpoints could not be read", &error),
         };
         self.stage_meta(&mut batch, &commits, &trims, &removals);
+        self.forget_ids_from = None;
         let letters = std::mem::take(&mut self.letters);
         let letters = match letters::stage(&self.shared, &mut batch, letters) {
             Ok(letters) => letters,
@@ -393,7 +397,8 @@ impl Appender {
         let forgotten = self.dedupe.expire(now);
         let shared = &self.shared;
         shared.tail.send_replace(self.tail);
-        if let Some(hour) = forgotten {
+        self.forget_ids_from = forgotten.from;
+        if let Some(hour) = forgotten.before {
             shared.forget_frames_before.store(hour, Ordering::Relaxed);
         }
         shared.metrics.durable_offset.set(self.tail.end.get() as f64);

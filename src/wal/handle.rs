@@ -1,7 +1,7 @@
 //! The handle to the log, and what handle, appender and readers share.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -39,26 +39,45 @@ pub(super) struct Closer {
     requests: Sender<Request>,
     /// Nothing is ever sent here: the appender drops its end last of all.
     appender: Receiver<()>,
+    /// Whether it has ended, once it was told to. It is waited for once.
+    ended: OnceLock<bool>,
 }
 
-/// How soon a question that finds the queue full is asked again.
-const PROBE_AGAIN: Duration = Duration::from_millis(20);
+/// How the log was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// All that it had taken is written, as durable as `wal.durability` says, and a closing record
+    /// behind it.
+    InOrder,
+    /// The log is poisoned: by its last write, or before. The process ends with 74 (I1).
+    Failed,
+    /// The last write has not returned. Nobody knows what is on the disk.
+    Hangs,
+}
+
+/// How soon a request that finds the queue full is handed over again.
+const SEND_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a close waits for the appender. A disk that hangs must not keep the process.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 impl Closer {
     pub(super) const fn new(requests: Sender<Request>, appender: Receiver<()>) -> Self {
-        Self { requests, appender }
+        Self { requests, appender, ended: OnceLock::new() }
     }
 
-    fn close(&self) {
-        let deadline = clock::instant() + CLOSE_LIMIT;
-        // A send that fails finds the appender gone, which is what it wants.
-        drop(self.requests.send_deadline(Request::Close, deadline));
-        if self.appender.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!("the log does not end: a write hangs");
-        }
+    /// Whether the appender has ended.
+    fn close(&self) -> bool {
+        *self.ended.get_or_init(|| {
+            let deadline = clock::instant() + CLOSE_LIMIT;
+            // A send that fails finds the appender gone, which is what it wants.
+            drop(self.requests.send_deadline(Request::Close, deadline));
+            let ended = self.appender.recv_deadline(deadline) != Err(RecvTimeoutError::Timeout);
+            if !ended {
+                tracing::error!("the log does not end: a write hangs");
+            }
+            ended
+        })
     }
 }
 
@@ -165,6 +184,10 @@ impl Wal {
         }
         let (answer, answered) = oneshot::channel();
         let append = PendingAppend { frame, answer, permit: Box::new(permit) };
+        // Whoever looks at the same moment may pass, too: one a thread, which the rest has room for.
+        if self.requests.len() >= recover::FRAMES {
+            return Err(AppendError::Overloaded);
+        }
         match self.requests.try_send(Request::Append(Box::new(append))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(AppendError::Overloaded),
@@ -178,17 +201,7 @@ impl Wal {
     /// sync that hangs keeps it from: true; or false when it has ended.
     pub async fn is_alive(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        let mut request = Request::Probe(answer);
-        loop {
-            match self.requests.try_send(request) {
-                Ok(()) => break,
-                Err(TrySendError::Full(unsent)) => request = unsent,
-                Err(TrySendError::Disconnected(_)) => return false,
-            }
-            tokio::time::sleep(PROBE_AGAIN).await;
-        }
-        self.after_handing_over();
-        answered.await.is_ok()
+        self.send_meta(Request::Probe(answer)).await.is_ok() && answered.await.is_ok()
     }
 
     /// Resolves when there is space for frames, at once if there is.
@@ -217,13 +230,28 @@ impl Wal {
         let (answer, answered) = oneshot::channel();
         let destination = destination.clone();
         let request = Request::Commit(PendingCommit { destination, checkpoint, answer });
-        self.send_meta(request)?;
+        self.send_meta(request).await?;
         answered.await.unwrap_or_else(|_| Err(commit_gone(&self.shared)))
     }
 
-    pub(super) fn send_meta(&self, request: Request) -> Result<(), CommitError> {
-        // Bounded in number by one a destination and one for retention: the queue has room for
-        // them beside the frames, and a full queue is a moment.
+    /// Hands over what is no frame. It is in the one queue, behind whatever was handed over before, when
+    /// this returns. The queue has room for it beside the frames; should it be full all the same,
+    /// since the disk has hung for long, the task waits, and not its thread.
+    pub(super) async fn send_meta(&self, mut request: Request) -> Result<(), CommitError> {
+        loop {
+            match self.requests.try_send(request) {
+                Ok(()) => break,
+                Err(TrySendError::Full(unsent)) => request = unsent,
+                Err(TrySendError::Disconnected(_)) => return Err(commit_gone(&self.shared)),
+            }
+            tokio::time::sleep(SEND_AGAIN).await;
+        }
+        self.after_handing_over();
+        Ok(())
+    }
+
+    /// The same on a thread that may block.
+    pub(super) fn send_meta_blocking(&self, request: Request) -> Result<(), CommitError> {
         self.requests.send(request).map_err(|_| commit_gone(&self.shared))?;
         self.after_handing_over();
         Ok(())
@@ -407,7 +435,7 @@ impl Wal {
         };
         let (answer, answered) = oneshot::channel();
         let destination = name.clone();
-        self.send_meta(Request::Remove(PendingRemove { destination, answer }))?;
+        self.send_meta(Request::Remove(PendingRemove { destination, answer })).await?;
         answered.await.unwrap_or_else(|_| Err(commit_gone(&self.shared)))?;
         tracing::info!(
             destination = %name,
@@ -419,7 +447,16 @@ impl Wal {
 
     /// Writes what waits, ends the appender and waits for its end. Blocking. The store itself is
     /// closed when the last clone and the last reader are gone.
-    pub fn close(&self) {
-        self.closer.close();
+    ///
+    /// Whoever ends the process has to say how it went: a log whose last write failed was not closed.
+    pub fn close(&self) -> Closed {
+        let ended = self.closer.close();
+        if self.shared.is_poisoned() {
+            Closed::Failed
+        } else if ended {
+            Closed::InOrder
+        } else {
+            Closed::Hangs
+        }
     }
 }

@@ -381,7 +381,7 @@ impl std::fmt::Display for ValueOrDb {
 
 /// The process that holds RocksDB's lock. Asked without taking it: a relay that starts at this
 /// moment must not find it taken.
-fn holder(dir: &Path) -> std::io::Result<Option<u32>> {
+pub(super) fn holder(dir: &Path) -> std::io::Result<Option<u32>> {
     let file = match File::open(dir.join("LOCK")) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

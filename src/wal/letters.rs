@@ -62,7 +62,9 @@ pub enum Removal {
 
 /// A change to one letter.
 pub(super) enum LetterChange {
-    /// Written, or written again.
+    /// Written. Where there is one already, of the same message, it was refused on another way
+    /// (by a replay, or after a cursor was moved back): it counts one refusal more, and when an
+    /// operator wants it sent again, that still holds.
     Put(Position, Box<DeadLetter>),
     /// Written in the place of the one that was sent again, and refused again, if that is there.
     Replace(Position, Box<DeadLetter>),
@@ -72,10 +74,23 @@ pub(super) enum LetterChange {
     Remove(Position, Removal),
 }
 
-/// Counts what is there. Every letter is read, so that damage is found at the start.
+/// Counts what is there, and compares it with what should be.
 pub(super) fn read_books(
     store: &Store,
 ) -> Result<BTreeMap<DestinationName, LetterBook>, OpenError> {
+    let books = count(store)?;
+    for (name, book) in &books {
+        let (present, found) = (book.totals.present(), book.letters);
+        if present != found {
+            let what = format!("there should be {present} dead letters of {name}, and are {found}");
+            return Err(inconsistent(store, what));
+        }
+    }
+    Ok(books)
+}
+
+/// Counts what is there. Every letter is read, so that damage is found at the start.
+pub(super) fn count(store: &Store) -> Result<BTreeMap<DestinationName, LetterBook>, OpenError> {
     let mut books: BTreeMap<DestinationName, LetterBook> = BTreeMap::new();
     scan(store, keys::LETTERS, &[], |key, value| {
         let (name, at) = keys::letter_of(key).ok_or_else(|| {
@@ -98,13 +113,6 @@ pub(super) fn read_books(
         books.entry(name).or_default().totals = totals;
         Ok(())
     })?;
-    for (name, book) in &books {
-        let (present, found) = (book.totals.present(), book.letters);
-        if present != found {
-            let what = format!("there should be {present} dead letters of {name}, and are {found}");
-            return Err(inconsistent(store, what));
-        }
-    }
     Ok(books)
 }
 
@@ -207,6 +215,11 @@ impl LetterChange {
         let was_redriving = redriving(was.as_ref().and_then(|(_, letter)| letter.as_ref()));
         let old_len = old.map_or(0, |value| value.len() as u64);
         let new = match (self, was) {
+            (Self::Put(_, letter), Some((_, Some(old)))) => Some(DeadLetter {
+                refusals: old.refusals.saturating_add(letter.refusals),
+                redrive: old.redrive,
+                ..*letter
+            }),
             (Self::Put(_, letter), was) => {
                 if was.is_none() {
                     book.letters += 1;
@@ -246,8 +259,8 @@ impl LetterChange {
 const CHANGES: usize = 1000;
 
 impl Wal {
-    /// Makes a dead letter durable. One that is there already, of the same message, is replaced.
-    /// `limit` bounds the bytes of the destination's letters.
+    /// Makes a dead letter durable. One that is there already, of the same message, is replaced by
+    /// it, but that it keeps its mark to be sent again, and its refusals are added up. `limit` bounds the bytes of the destination's letters.
     ///
     /// # Errors
     /// When there is no room, or the log takes nothing more.
@@ -325,7 +338,7 @@ impl Wal {
         let (answer, answered) = oneshot::channel();
         let destination = destination.clone();
         let request = PendingLetters { destination, changes, limit, answer };
-        self.send_meta(Request::Letters(request))?;
+        self.send_meta(Request::Letters(request)).await?;
         answered.await.unwrap_or_else(|_| Err(commit_gone(&self.shared).into()))
     }
 

@@ -66,6 +66,7 @@ mod recover;
 mod replays;
 mod retention;
 mod rocks_log;
+mod salvage;
 mod shared;
 mod store;
 #[cfg(test)]
@@ -79,7 +80,7 @@ pub use config::{Config, Durability, OnDamage, Storage, WhenFull};
 pub use error::{AppendError, CommitError, OpenError, ReadError, RemoveError, ReplayError};
 pub use gaps::{Floor, Gap, GapCause};
 pub use group::{Appended, Durable};
-pub use handle::{Orphan, SegmentInfo, Wal, WalStatus};
+pub use handle::{Closed, Orphan, SegmentInfo, Wal, WalStatus};
 pub use inspect::{ReadOnlyLog, StoreFacts, Unreadable};
 pub use letters::{LetterBook, LetterError, Removal};
 pub use place::{Located, Place, PlaceError, Retained, SeekError};

@@ -76,6 +76,11 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
     keys::ALL.iter().map(family).collect()
 }
 
+/// A small family that is made while the store is open, with a cache of its own until the next start.
+pub(super) fn small_family() -> Options {
+    small(&Cache::new_lru_cache(MIB))
+}
+
 fn tables(cache: &Cache, block: usize) -> BlockBasedOptions {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_size(block);

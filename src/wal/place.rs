@@ -125,7 +125,11 @@ impl Wal {
         checkpoint.saved = clock::unix_micros();
         let (answer, answered) = oneshot::channel();
         let destination = name.clone();
-        self.send_meta(Request::Commit(PendingCommit { destination, checkpoint, answer }))?;
+        self.send_meta_blocking(Request::Commit(PendingCommit {
+            destination,
+            checkpoint,
+            answer,
+        }))?;
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(&self.shared)))?;
         Ok(moved)
     }

@@ -2,9 +2,12 @@
 //!
 //! In order, and nothing is changed before the store is locked:
 //!
-//! 1. The lock. What follows may cut a file, which must not be another process's.
+//! 1. The lock. What follows may cut a file, which must not be another process's. Other programs that
+//!    use RocksDB or LevelDB lock `LOCK`, not the directory: that is asked for, too.
 //! 2. `CURRENT` is there, if anything of a store is: RocksDB would make a new one over the rest.
 //! 3. The MANIFEST and every log file are read (`rocks_log.rs`).
+//! 4. The MANIFEST names our column families, and no others (`recover.rs`): a log of a database that
+//!    is not ours is not for us to cut.
 //!
 //! A log that ends in a record which is not whole was torn: by a power cut, or by a process that
 //! ended while it wrote. The appender writes one record, syncs, and only then answers, so a tear
@@ -23,6 +26,7 @@ use std::time::Duration;
 
 use super::config::{Config, Durability};
 use super::error::OpenError;
+use super::inspect;
 use super::rocks_log::{self, Content, Survey};
 
 /// The longest that opening may take. RocksDB replays at most a gigabyte of its log, which takes
@@ -47,7 +51,11 @@ pub struct TornTail {
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let file = File::open(dir).map_err(|source| io_error(dir, source))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => match inspect::holder(dir) {
+            Ok(None) => Ok(file),
+            Ok(Some(pid)) => Err(OpenError::Locked { path: dir.to_owned(), holder: process(pid) }),
+            Err(source) => Err(io_error(&dir.join("LOCK"), source)),
+        },
         Err(TryLockError::WouldBlock) => {
             let holder = holder(&file).unwrap_or_else(|| "the system does not say which".into());
             Err(OpenError::Locked { path: dir.to_owned(), holder })
@@ -67,12 +75,19 @@ fn holder(file: &File) -> Option<String> {
         [_, "FLOCK", _, _, pid, place, ..] if place.ends_with(&inode) => pid.parse::<u32>().ok(),
         _ => None,
     })?;
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("process {pid} ({})", name.trim_end()))
+    Some(process(pid))
 }
 
-/// Looks at the files of a store that is locked, and mends what may be mended.
-pub(super) fn look(config: &Config) -> Result<Vec<TornTail>, OpenError> {
+fn process(pid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("process {pid} ({})", name.trim_end())
+}
+
+/// A file of RocksDB's log: its number, what it holds, and where it is.
+pub(super) type Log = (u64, Survey, PathBuf);
+
+/// Looks at the files of a store that is locked. Changes nothing.
+pub(super) fn look(config: &Config) -> Result<Vec<Log>, OpenError> {
     let files = Files::list(&config.dir)?;
     if !files.current {
         // A start that was killed while it made the store may leave a MANIFEST, and no data.
@@ -95,10 +110,11 @@ pub(super) fn look(config: &Config) -> Result<Vec<TornTail>, OpenError> {
         let file = File::open(&path).map_err(|source| io_error(&path, source))?;
         found.push((number, survey(&path, file, number, Content::Batches)?, path));
     }
-    mend(config, &found)
+    Ok(found)
 }
 
-fn mend(config: &Config, logs: &[(u64, Survey, PathBuf)]) -> Result<Vec<TornTail>, OpenError> {
+/// Mends what may be mended of the log files of a store that is ours.
+pub(super) fn mend(config: &Config, logs: &[Log]) -> Result<Vec<TornTail>, OpenError> {
     let Some(first) = logs.iter().position(|(_, survey, _)| survey.broken.is_some()) else {
         return Ok(Vec::new());
     };
@@ -184,7 +200,8 @@ fn current_manifest(dir: &Path) -> Result<Option<PathBuf>, OpenError> {
         Some(name) => Ok(Some(dir.join(name))),
         None => Err(OpenError::Inconsistent {
             path,
-            what: "does not name a MANIFEST: the file is damaged".to_owned(),
+            what: "does not name a MANIFEST: the file is damaged. Restore it from a copy"
+                .to_owned(),
         }),
     }
 }

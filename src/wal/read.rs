@@ -78,7 +78,12 @@ impl Reader {
             }
             rows.next();
         }
-        rows.status().map_err(|source| ReadError::Db { at, source })?;
+        if let Err(source) = rows.status() {
+            // A block that does not read holds what was given up, as likely as not.
+            let given_up = self.given_up(at);
+            given_up.ok_or(ReadError::Db { at, source })?;
+            return self.stop(from, at, at, given_up);
+        }
         if at == until { Ok(at) } else { self.stop(from, at, until, self.given_up(at)) }
     }
 

@@ -8,7 +8,8 @@
 //! with what to do about it: a store that another process has open, a foreign store, a newer
 //! layout or format, a damaged or missing file of RocksDB, a damaged value, a catalogue with
 //! holes, a log that has lost its end. What an operator may let go, with `--recover` and
-//! `--skip-damaged`, is given up as ranges of offsets, counted, and written down (`gaps.rs`).
+//! `--skip-damaged`: frames are given up as ranges of offsets, counted, and written down (`gaps.rs`);
+//! all else is mended in the store before it is compared (`salvage.rs`).
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -35,15 +36,19 @@ use super::options::Opening;
 use super::preflight::{self, OPEN_LIMIT, TornTail};
 use super::shared::{Found, Shared};
 use super::store::{GetError, Store};
-use super::{checkpoint, keys, letters, replays, witness};
+use super::{checkpoint, keys, letters, replays, salvage, witness};
 
 /// The layout of keys and families this version writes.
 const LAYOUT: u32 = 1;
 const PRODUCT: &str = "forebay";
 
-/// Requests that may wait for the appender. Frames are bounded in bytes by ingest's permits; this
-/// bounds their number.
-const QUEUE: usize = 16 * 1024;
+/// Frames that may wait for the appender. They are bounded in bytes by ingest's permits; this bounds
+/// their number.
+pub(super) const FRAMES: usize = 16 * 1024;
+
+/// Requests that may wait beside them: checkpoints, letters, replays, trims. While the disk hangs,
+/// frames that their senders have given up stay in the queue; these must find a place all the same.
+pub(super) const BESIDE: usize = 1024;
 
 /// What opening found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +76,7 @@ pub struct RecoveryReport {
 
 pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
     let started = clock::instant();
-    let (store, torn) = match config.storage {
+    let (mut store, torn) = match config.storage {
         Storage::Memory => {
             let dir = &config.dir;
             (Store::in_memory().map_err(|error| db_error(dir, error))?, Vec::new())
@@ -82,6 +87,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         Storage::Memory => None,
         Storage::Disk => witness::read(&config.dir)?,
     };
+    salvage::mend(&mut store, config.on_damage, seen.as_ref())?;
     let (marker, created) = marker(&store, seen.as_ref().filter(|_| !config.on_damage.recover))?;
     // A witness of another store says nothing about this one.
     let seen = seen.filter(|seen| seen.node == marker.node || created);
@@ -112,7 +118,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         given_up,
         took: clock::instant() - started,
     };
-    let (requests, queue) = crossbeam_channel::bounded::<Request>(QUEUE);
+    let (requests, queue) = crossbeam_channel::bounded::<Request>(FRAMES + BESIDE);
     let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
     let floor = Floor { offset: oldest.first, messages_before: oldest.messages_before };
     let report_too = report.clone();
@@ -139,7 +145,10 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
 fn on_disk(config: &Config) -> Result<(Store, Vec<TornTail>), OpenError> {
     make_directory(&config.dir)?;
     let lock = preflight::lock(&config.dir)?;
-    let torn = preflight::look(config)?;
+    let logs = preflight::look(config)?;
+    let dir = config.dir.clone();
+    preflight::within(OPEN_LIMIT, &config.dir, move || refuse_foreign(&dir))?;
+    let torn = preflight::mend(config, &logs)?;
     for torn in &torn {
         tracing::warn!(
             file = %torn.file.display(),
@@ -153,7 +162,6 @@ fn on_disk(config: &Config) -> Result<(Store, Vec<TornTail>), OpenError> {
     let opening = if config.on_damage.recover { Opening::Salvaged } else { Opening::Whole };
     let dir = config.dir.clone();
     let store = preflight::within(OPEN_LIMIT, &config.dir, move || {
-        refuse_foreign(&dir)?;
         Store::open(&dir, opening, Some(lock)).map_err(|error| db_error(&dir, error))
     })?;
     Ok((store, torn))
@@ -172,11 +180,12 @@ fn missing_end(
     if let Some(seen) = seen {
         (end, messages) = (end.max(seen.end), messages.max(seen.messages));
     }
-    if end > active.end && !config.on_damage.recover {
+    let allowed = config.on_damage.recover || config.on_damage.skip_damaged;
+    if end > active.end && !allowed {
         let (path, seen) = (store.path().to_owned(), end);
         return Err(OpenError::WentBack { path, end: active.end, seen });
     }
-    if config.on_damage.recover {
+    if allowed {
         // No cursor may stand at an offset that is given out a second time.
         for (_, checkpoint) in checkpoint::read_all(store)? {
             let position = checkpoint.position;
@@ -257,7 +266,7 @@ fn make_directory(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Refuses a database that forebay did not make, before opening it for writing changes it.
+/// Refuses a database that forebay did not make, before anything of it is changed.
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     let current = dir.join("CURRENT");
     let exists = current.try_exists().map_err(|source| OpenError::Io { path: current, source })?;
@@ -312,12 +321,7 @@ fn marker(
     }
     let now = clock::unix_micros();
     let node = uuid::Uuid::new_v4().simple().to_string();
-    let marker = storage::StoreMarker {
-        product: PRODUCT.to_owned(),
-        layout: LAYOUT,
-        node: node.chars().take(12).collect(),
-        created_us: now.get(),
-    };
+    let marker = fresh_marker(node.chars().take(12).collect());
     let first = Segment::new(SegmentId::new(0), Offset::ZERO, 0, now);
     let mut batch = WriteBatch::default();
     batch.put_cf(store.family(keys::META), keys::STORE, encode_value(&marker));
@@ -325,6 +329,12 @@ fn marker(
     batch.put_cf(store.family(keys::SEGMENTS), keys::segment(first.id), entry);
     store.write_synced(batch).map_err(|error| db_error(store.path(), error))?;
     Ok((marker, true))
+}
+
+/// The marker of a store of this name that is made now.
+pub(super) fn fresh_marker(node: String) -> storage::StoreMarker {
+    let created_us = clock::unix_micros().get();
+    storage::StoreMarker { product: PRODUCT.to_owned(), layout: LAYOUT, node, created_us }
 }
 
 /// Refuses what another program or a newer forebay has made.
@@ -340,13 +350,8 @@ pub(super) fn check_marker(path: &Path, marker: &storage::StoreMarker) -> Result
     Ok(())
 }
 
-/// The catalogue, with the active segment counted again, and the frames that are given up.
-fn catalogue(
-    store: &Store,
-    config: &Config,
-    trimmed: Offset,
-    gaps: &Gaps,
-) -> Result<(Catalogue, Vec<Lost>), OpenError> {
+/// The entries of the catalogue, the oldest first, and whether each is sealed.
+pub(super) fn catalogue_rows(store: &Store) -> Result<Vec<(Segment, bool)>, OpenError> {
     let mut rows: Vec<(Segment, bool)> = Vec::new();
     scan(store, keys::SEGMENTS, &[], |key, value| {
         let id = keys::segment_of(key).ok_or_else(|| {
@@ -357,6 +362,17 @@ fn catalogue(
         rows.push(Segment::from_wire(id, &wire));
         Ok(())
     })?;
+    Ok(rows)
+}
+
+/// The catalogue, with the active segment counted again, and the frames that are given up.
+fn catalogue(
+    store: &Store,
+    config: &Config,
+    trimmed: Offset,
+    gaps: &Gaps,
+) -> Result<(Catalogue, Vec<Lost>), OpenError> {
+    let mut rows = catalogue_rows(store)?;
     let Some((mut active, false)) = rows.pop() else {
         return Err(inconsistent(store, "the catalogue has no active segment".to_owned()));
     };
@@ -380,10 +396,8 @@ fn catalogue(
         return Err(inconsistent(store, what));
     }
     let mut lost = Vec::new();
-    if config.on_damage.skip_damaged {
-        for segment in &sealed {
-            lost.extend(count::sealed(store, segment, gaps)?);
-        }
+    for segment in sealed.iter().skip(sealed.len() - count::looked_at(&sealed, config.on_damage)) {
+        lost.extend(count::sealed(store, segment, gaps, config.on_damage)?);
     }
     lost.extend(count::active(store, &mut active, gaps, config.on_damage)?);
     Ok((Catalogue { sealed, active }, lost))
@@ -456,6 +470,12 @@ pub(super) fn db_error(path: &Path, source: rocksdb::Error) -> OpenError {
     if source.kind() == rocksdb::ErrorKind::Corruption && said.contains("Missing WAL") {
         return OpenError::LostLog { path, what: said.to_owned() };
     }
+    let missing = || said.contains("No such file or directory");
+    if source.kind() == rocksdb::ErrorKind::Corruption
+        || source.kind() == rocksdb::ErrorKind::IOError && missing()
+    {
+        return OpenError::Unreadable { path, source };
+    }
     OpenError::Db { path, source }
 }
 
@@ -469,6 +489,7 @@ pub(super) fn damaged(store: &Store, what: &str, source: ValueError) -> OpenErro
     }
 }
 
+/// Two values contradict each other, or a key is none.
 pub(super) fn inconsistent(store: &Store, what: String) -> OpenError {
-    OpenError::Inconsistent { path: store.path().to_owned(), what }
+    OpenError::Contradiction { path: store.path().to_owned(), what }
 }

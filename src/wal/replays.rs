@@ -186,7 +186,7 @@ impl Wal {
         }
         let (answer, answered) = oneshot::channel();
         let change = ReplayChange::Start(Box::new(replay));
-        self.send_meta(Request::Replay(PendingReplay { change, answer }))?;
+        self.send_meta_blocking(Request::Replay(PendingReplay { change, answer }))?;
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(shared)))?;
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Wal {
 
     async fn change_replay(&self, change: ReplayChange) -> Result<bool, CommitError> {
         let (answer, answered) = oneshot::channel();
-        self.send_meta(Request::Replay(PendingReplay { change, answer }))?;
+        self.send_meta(Request::Replay(PendingReplay { change, answer })).await?;
         answered.await.unwrap_or_else(|_| Err(commit_gone(&self.shared)))
     }
 

@@ -62,11 +62,16 @@ impl Wal {
         // 1. Ask what every destination still needs, from the store: a checkpoint that is only in
         //    memory could be taken back by a crash, after its messages are gone.
         let watermark = LowWatermark::read(&shared.store)?;
+        let cursors = LowWatermark::of_cursors(&shared.store)?;
         let (segments, first, messages_before) = {
             let catalogue = shared.catalogue();
             let now = clock::unix_micros();
             let retention = shared.config.retention;
             let count = catalogue.droppable(watermark.offset(), now, retention, short);
+            let unneeded = catalogue.droppable(cursors.offset(), now, retention, short);
+            let pinned = catalogue.sealed.range(count.min(unneeded)..unneeded);
+            let pinned: u64 = pinned.map(|segment| segment.bytes).sum();
+            shared.metrics.replay_pinned.set(pinned as f64);
             let next = catalogue.sealed.get(count).unwrap_or(&catalogue.active);
             (count, next.first, next.messages_before)
         };
@@ -80,7 +85,7 @@ impl Wal {
             //    go, or a start after a crash finds a catalogue with segments that are not there.
             let (answer, answered) = oneshot::channel();
             let trim = PendingTrim { first, messages_before, segments, answer };
-            self.send_meta(Request::Trim(trim))?;
+            self.send_meta_blocking(Request::Trim(trim))?;
             answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(shared)))?;
             failpoint!("wal::trim::committed");
         }
@@ -116,7 +121,7 @@ impl Wal {
             Floor { offset: next.first, messages_before: next.messages_before }
         };
         let (answer, answered) = oneshot::channel();
-        self.send_meta(Request::Lift(PendingLift { floor, answer }))?;
+        self.send_meta_blocking(Request::Lift(PendingLift { floor, answer }))?;
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(shared)))?;
         shared.floor.send_replace(floor);
         failpoint!("wal::lift::committed");
@@ -132,7 +137,7 @@ impl Wal {
             return Ok(());
         }
         let (answer, answered) = oneshot::channel();
-        self.send_meta(Request::Seal(answer))?;
+        self.send_meta_blocking(Request::Seal(answer))?;
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(&self.shared)))
     }
 

@@ -114,6 +114,20 @@ impl Store {
         rows.status().map_err(E::from)
     }
 
+    /// Makes a small family anew, empty, whatever is in its files.
+    pub(super) fn renew(&mut self, family: &str) -> Result<(), rocksdb::Error> {
+        self.db.drop_cf(family)?;
+        self.db.create_cf(family, &options::small_family())
+    }
+
+    /// Behind the last key of the records, from what RocksDB knows of its files without reading them.
+    /// Right when nothing was written since the opening, which has put all there is into files.
+    pub(super) fn last_record_by_files(&self) -> Result<Option<Vec<u8>>, rocksdb::Error> {
+        let files = self.db.live_files()?.into_iter();
+        let records = files.filter(|file| file.column_family_name == keys::RECORDS);
+        Ok(records.filter_map(|file| file.end_key).max())
+    }
+
     /// Whether a family holds nothing.
     pub(super) fn is_empty(&self, family: &str) -> Result<bool, rocksdb::Error> {
         let mut rows = self.db.raw_iterator_cf(self.family(family));

@@ -11,6 +11,7 @@ mod model;
 mod poison;
 mod replays;
 mod room;
+mod salvage;
 mod sweep;
 mod torn;
 mod verify;

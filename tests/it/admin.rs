@@ -183,7 +183,7 @@ async fn wrong_paths_and_methods_are_answered_in_json() {
     let ask = async |method: &str, path: &str, body: &str| {
         let mut client = crate::support::Client::connect(lab.admin_address()).await;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

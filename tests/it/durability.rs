@@ -170,3 +170,38 @@ async fn a_slow_disk_is_answered_before_logplex_gives_up() {
     let books = lab.drained(SOON).await;
     assert_eq!(books.acknowledged, 2, "{books:?}");
 }
+
+/// I1 holds for the very last write, too: a stop whose closing write fails is no stop in order.
+#[tokio::test]
+async fn a_stop_whose_last_write_fails_ends_with_74() {
+    for fail in [Shim::fail_next_sync, Shim::fail_next_write] {
+        let Some((_hec, mut lab, shim)) = lab() else { return };
+        lab.start().await;
+        assert_eq!(lab.post(&Frame::new("01", &["answered"])).await, 200);
+        fail(&shim);
+        lab.process().terminate();
+        let (code, _) = lab.exit(Duration::from_secs(30)).await;
+        assert!(shim.has_failed(), "the stop has written something");
+        assert_eq!(code, Some(74));
+        lab.environment(Vec::new());
+        lab.start().await;
+        assert_eq!(lab.status().await["log"]["messages"], 1);
+        lab.stop().await;
+    }
+}
+
+/// Neither is one whose disk does not answer: it ends all the same, and says so.
+#[tokio::test]
+async fn a_stop_whose_disk_hangs_ends_with_74() {
+    let Some((_hec, mut lab, shim)) = lab() else { return };
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("01", &["answered"])).await, 200);
+    shim.hold();
+    lab.process().terminate();
+    let (code, took) = lab.exit(Duration::from_secs(60)).await;
+    assert!(shim.holds_one());
+    assert_eq!(code, Some(74));
+    measured("a stop on a disk that hangs took, ms", took.as_millis());
+    let log = lab.log();
+    assert!(log.contains("did not close in order"), "{log}");
+}

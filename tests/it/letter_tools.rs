@@ -72,7 +72,7 @@ fn positions(lab: &Lab, args: &[&str]) -> Vec<String> {
 async fn post(lab: &Lab, path: &str, token: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len(),
     );
@@ -219,6 +219,61 @@ async fn dead_letters_are_changed_only_by_whoever_may_and_pages_are_bounded() {
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!((page["letters"].as_array().unwrap().len(), &page["next"]), (2, &json!("1:1")));
     assert_eq!(letters(&lab).await, 3.0, "nothing has changed");
+}
+
+/// Messages are customers' logs: over TCP they are shown with the token only, and to nobody who takes
+/// the relay for somebody else, as a page does that has its own name resolve to 127.0.0.1.
+#[tokio::test]
+async fn what_is_in_a_message_is_shown_only_with_the_token_and_to_no_other_host() {
+    let text = |number| format!("secret-of-a-customer {number}").into_bytes();
+    let (_hec, lab) = refused(2, text).await;
+    let ask = async |path: &str, host: &str, token: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let mut client = Client::connect(lab.admin_address()).await;
+        client.send(request.as_bytes()).await;
+        let answer = client.answer().await.unwrap();
+        (answer.status, answer.body)
+    };
+    let (list, one) = ("/v1/dead-letters?destination=splunk", "/v1/dead-letters/splunk/0:1");
+    let here = lab.admin_address().to_string();
+    for host in ["localhost:9600", &here, "[::1]"] {
+        for (path, status) in [(list, 200), (one, 401)] {
+            let (answered, body) = ask(path, host, "wr0ng").await;
+            assert_eq!(answered, status, "{path}: {body}");
+            assert!(!body.contains("customer"), "{path} without the token: {body}");
+        }
+        for path in [list, one] {
+            let (answered, body) = ask(path, host, ADMIN_TOKEN).await;
+            assert_eq!(answered, 200, "{path}: {body}");
+            assert!(body.contains("secret-of-a-customer 0"), "{path}: {body}");
+        }
+    }
+    for path in [list, one, "/", "/v1/status", "/metrics", "/nothing"] {
+        for host in ["rebound.example:9600", "admin", "10.1.2.3"] {
+            let (answered, body) = ask(path, host, ADMIN_TOKEN).await;
+            assert_eq!(answered, 421, "{path} of {host}: {body}");
+            assert!(body.contains("localhost"), "what to do instead: {body}");
+        }
+    }
+    let (answered, body) = ask("http://rebound.example/v1/status", "localhost", ADMIN_TOKEN).await;
+    assert_eq!(answered, 421, "{body}");
+
+    // The command goes on without the token where it can, and says what it lacks.
+    let admin = here.as_str();
+    let nobody = |args: &[&str]| {
+        let mut command = command(&[&["dead-letter"], args, &["--admin", admin]].concat());
+        let output = command.arg("--config").arg(lab.path().join("none")).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, said) = nobody(&["list"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("0:1") && !said.contains("customer"), "{said}");
+    assert!(said.contains("messages are shown over TCP with the token"), "{said}");
+    let (code, said) = nobody(&["show", "0:1"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a token is needed"), "{said}");
 }
 
 /// A redrive is remembered: SIGKILL in the middle of it loses none, and each keeps its id.

@@ -89,6 +89,8 @@ mod probe;
 mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
+/// `forebay replay start --wait`, and replays that do not come on.
+mod replay_wait;
 /// `forebay replay`: stretches of the log, sent once more.
 mod replays;
 /// Restarts with an inherited socket, and what the service manager is told.

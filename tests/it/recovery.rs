@@ -207,3 +207,27 @@ async fn a_weaker_durability_is_shown() {
         lab.stop().await;
     }
 }
+
+/// The directory of another program, which runs: its log may end in half a record at this moment, and
+/// is not ours to mend. It locks `LOCK` and not the directory, as every user of RocksDB does.
+#[tokio::test]
+async fn the_log_of_another_program_that_runs_is_left_alone() {
+    let mut lab = Lab::with(&Hec::usual(), "");
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    let theirs = rocksdb::DB::open(&options, lab.data_dir()).unwrap();
+    theirs.put("theirs", "1").unwrap();
+    let logs = fs::read_dir(lab.data_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let log = logs.filter(|path| path.extension().is_some_and(|kind| kind == "log")).max().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    bytes.extend_from_slice(b"\x01\x02\x03\x04\xff\x00\x01half");
+    fs::write(&log, &bytes).unwrap();
+    lab.launch();
+    let (code, _) = lab.exit(SOON).await;
+    assert_eq!(code, Some(74));
+    let log_of_ours = lab.log();
+    let who = format!("is in use by another process: process {} (", std::process::id());
+    assert!(log_of_ours.contains(&who), "{who}: {log_of_ours}");
+    assert_eq!(fs::read(&log).unwrap(), bytes, "not a byte is changed");
+    drop(theirs);
+}

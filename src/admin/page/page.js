@@ -101,10 +101,10 @@ class Card {
     setText(this.pause, this.isPaused ? "Resume" : "Pause");
     this.pause.setAttribute("aria-label", `${this.isPaused ? "Resume" : "Pause"} ${this.name}`);
 
-    const held = list(now.endpoints).filter((endpoint) => endpoint.reason);
+    const held = list(now.endpoints).filter((endpoint) => endpoint.reason && endpoint.state !== "up");
     const reasons = [
-      ...(now.reason ? [`The log cannot be read: ${now.reason}`] : []),
-      ...held.map((endpoint) => `${endpoint.url} is held: ${endpoint.reason}`),
+      ...(now.reason ? [`It is stuck: ${now.reason}`] : []),
+      ...held.map((endpoint) => `${endpoint.url} ${endpoint.state === "resting" ? "rests" : `is ${endpoint.state}`}: ${endpoint.reason}`),
     ];
     refill(this.reasons, reasons, () => reasons.map((reason) => make("p", { class: "reason" }, reason)));
 
@@ -182,7 +182,7 @@ function problems(now) {
     const { name, books } = destination;
     if (books.difference !== 0) bad(`The books of ${name} do not balance. Run forebay wal verify.`);
     if (destination.state === "held") bad(`${name} is held and waits for an operator; nothing is lost.`);
-    if (destination.state === "stuck") bad(`${name} cannot read the log.`);
+    if (destination.state === "stuck") bad(`${name} is stuck and waits for an operator: ${destination.reason ?? ""}`);
     if (destination.paused === true) warn(`${name} is paused by an operator.`);
     if (books.dropped > 0) bad(`${name} never gets ${show.count(books.dropped)} messages: they were dropped.`);
     if (books.dead_lettered > 0) warn(`${name} has refused ${show.count(books.dead_lettered)} messages for good.`);
@@ -204,6 +204,11 @@ function problems(now) {
   for (const orphan of list(now.orphaned)) {
     warn(`${orphan.name} is not configured any more, and its cursor keeps ${show.bytes(orphan.pinned_bytes)}.`);
   }
+  for (const replay of list(now.replays)) {
+    const { id, state, reason, destination } = replay;
+    if (state === "held" || state === "stuck") bad(`Replay ${id} to ${destination} is ${state}: ${reason}`);
+    else if (state === "waiting" && replay.configured === false) warn(`Replay ${id} to ${destination} waits: ${reason}`);
+  }
   if (!now.config.last_reload_successful) warn("The last reload of the configuration was refused; the old one holds.");
   if (list(now.config.restart_needed).length > 0) {
     warn(`Only a restart takes the changes of ${now.config.restart_needed.join(", ")}.`);
@@ -217,9 +222,11 @@ function showProblems(found) {
 }
 
 /** How far a replay is. */
-function progress({ progress: part, acknowledged, messages }) {
+function progress({ progress: part, acknowledged, messages, messages_per_second: rate, remaining_seconds: left }) {
   if (!isNumber(part)) return NOTHING;
-  return `${Math.floor(part * 100)} %, ${show.count(acknowledged)} of ${show.count(messages)} messages acknowledged`;
+  const pace = isNumber(rate) ? `; ${show.rate(rate)}` : "";
+  const rest = isNumber(left) ? `, ${show.seconds(left)} left` : "";
+  return `${Math.floor(part * 100)} %, ${show.count(acknowledged)} of ${show.count(messages)} messages acknowledged${pace}${rest}`;
 }
 
 function showReplays(replays) {
@@ -244,16 +251,28 @@ function showReplays(replays) {
         make("p", {}, where),
         make("progress", { max: 1, value: isNumber(replay.progress) ? replay.progress : 0, "aria-label": `Progress of replay ${id}` }),
         make("p", {}, progress(replay)),
+        replay.reason ? make("p", { class: "reason" }, replay.reason) : null,
       );
     });
     return [make("ul", { class: "replays" }, ...rows)];
   });
 }
 
+/** Has a dead letter sent again; none where nobody may, or where it is under way. */
+function redriveButton(destination, letter) {
+  if (access.changes_need === "impossible" || isNumber(letter.redrive_us)) return null;
+  const { position } = letter;
+  const button = make("button", { type: "button", class: "change", "aria-label": `Redrive ${position} of ${destination}` }, "Redrive");
+  button.addEventListener("click", () =>
+    change("POST", "/v1/dead-letters/redrive", { destination, positions: [position] }, `${position} is to be sent to ${destination} again.`),
+  );
+  return button;
+}
+
 /** The first dead letters of each destination: the collector's words, and how the message begins. */
 function showLetters(letters) {
   byId("letters").hidden = letters.length === 0;
-  refill(byId("letter-list"), letters, () => {
+  refill(byId("letter-list"), [letters, access.changes_need], () => {
     const rows = letters.map(({ destination, letter }) => {
       const code = isNumber(letter.code) ? `, code ${letter.code}` : "";
       const again = isNumber(letter.redrive_us) ? "; is to be sent again" : "";
@@ -262,11 +281,12 @@ function showLetters(letters) {
         { "data-letter": letter.position },
         make("time", { class: "muted" }, show.day(letter.refused_us / 1e6)),
         make("span", { class: "pill" }, destination),
+        redriveButton(destination, letter),
         make(
           "p",
           {},
           `${letter.position}: HTTP ${letter.status}${code}: ${letter.text}${again} `,
-          make("code", {}, letter.message_begins ?? ""),
+          letter.message_begins === null ? make("span", { class: "muted" }, "(shown with the token)") : make("code", {}, letter.message_begins),
         ),
       );
     });
@@ -317,9 +337,9 @@ function connected(is) {
 /** What this relay does not have: not asked for again before it is another. */
 const absent = new Set();
 
-async function value(path) {
+async function value(path, bearer) {
   if (absent.has(path)) return null;
-  const answer = await ask("GET", path);
+  const answer = await ask("GET", path, { bearer });
   if (answer.status === 404) absent.add(path);
   return answer.ok ? answer.value : null;
 }
@@ -329,7 +349,7 @@ async function fetchAll() {
     absent.clear();
     await learnAccess();
   }
-  const [now, rows, warnings] = await Promise.all(["/v1/status", "/v1/history", "/v1/warnings"].map(value));
+  const [now, rows, warnings] = await Promise.all(["/v1/status", "/v1/history", "/v1/warnings"].map((path) => value(path)));
   if (!now) throw new Error("this is no forebay");
   // What this relay can do is told by what it says: nothing is asked that it does not have.
   const steered = now.destinations.some((destination) => typeof destination.paused === "boolean");
@@ -337,7 +357,7 @@ async function fetchAll() {
   const refused = now.destinations.filter((destination) => destination.books.dead_lettered > 0);
   const letters = await Promise.all(
     refused.map(async ({ name }) => {
-      const found = await value(`/v1/dead-letters?destination=${encodeURIComponent(name)}&limit=${LETTERS}`);
+      const found = await value(`/v1/dead-letters?destination=${encodeURIComponent(name)}&limit=${LETTERS}`, token.get());
       return list(found?.letters).map((letter) => ({ destination: name, letter }));
     }),
   );

@@ -15,10 +15,10 @@ keys! {
         "admin.token_file", SecretFile,
         Absent {
             example: "\"${CREDENTIALS_DIRECTORY}/admin\"",
-            means: "nothing can be changed over TCP",
+            means: "nothing can be changed over TCP, and no message be seen",
         },
-        "A file that holds the token which a change over TCP has to present, and nothing else, \
-         but for a newline at the end. Reading needs none, and neither does anything on a unix \
-         socket.",
+        "A file that holds the token which a change over TCP, or a look at the text of dead letters, \
+         has to present, and nothing else, but for a newline at the end. Reading anything else needs \
+         none, and neither does anything on a unix socket.",
     );
 }

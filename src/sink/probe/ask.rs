@@ -101,8 +101,9 @@ pub(super) fn described(der: Option<&[u8]>) -> (String, Option<i64>) {
     let ends = certificate.validity().not_after;
     let now = clock::unix_micros().get() / 1_000_000;
     let days = (ends.timestamp() - now).div_euclid(86_400);
+    let left = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     let text = format!(
-        "`{}` by `{}`, valid for {days} days until {ends}",
+        "`{}` by `{}`, valid for {left} until {ends}",
         certificate.subject(),
         certificate.issuer(),
     );

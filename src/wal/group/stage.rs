@@ -12,6 +12,7 @@ use crate::types::{Offset, OffsetRange, UnixMicros};
 use super::super::append::{PendingAppend, PendingCommit, PendingLift, PendingRemove, PendingTrim};
 use super::super::catalogue::Segment;
 use super::super::checkpoint;
+use super::super::dedupe;
 use super::super::error::{AppendError, OpenError};
 use super::super::gaps::{self, Gap, GapCause};
 use super::super::keys::{self, Digest};
@@ -34,8 +35,12 @@ impl Appender {
         let (mut sealed, mut remembered) = (Vec::new(), Vec::new());
         let mut answers = Vec::with_capacity(frames.len());
         let mut in_group: BTreeMap<Digest, Offset> = BTreeMap::new();
-        let mut newest = 0;
         let promise = self.shared.config.durability;
+        if let Some(hour) = self.forget_ids_from {
+            // Before this group's own: a clock that is ahead again writes there again.
+            let (from, end) = (keys::frame(hour, &[0; 16]), keys::frame(u32::MAX, &[0xff; 16]));
+            batch.delete_range_cf(store.family(keys::FRAMES), from, end);
+        }
         let space = if frames.is_empty() { Space::Enough } else { self.shared.look_for_space() };
         for PendingAppend { frame, answer: sender, permit } in frames {
             if let Some(digest) = &frame.identity {
@@ -60,11 +65,11 @@ impl Appender {
             let value = frame.record.finish(tail.messages);
             batch.put_cf(store.family(keys::RECORDS), keys::record(offset), &value);
             if let Some(digest) = frame.identity {
-                newest = self.dedupe.hour(received).max(newest);
+                let hour = dedupe::hour(received);
                 let known = encode_value(&storage::FrameKey { offset: offset.get() });
-                batch.put_cf(store.family(keys::FRAMES), keys::frame(newest, &digest), known);
+                batch.put_cf(store.family(keys::FRAMES), keys::frame(hour, &digest), known);
                 in_group.insert(digest, offset);
-                remembered.push((newest, digest));
+                remembered.push((hour, digest));
             }
             active.push(messages, value.len(), received);
             tail.end = offset.next();

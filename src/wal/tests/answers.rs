@@ -249,3 +249,47 @@ fn an_appender_that_dies_poisons_the_log() {
     close(wal);
     assert_eq!(tail(&open(&dir)).end, Offset::new(1));
 }
+
+/// While the disk hangs, the frames of senders that have given up stay in the queue. A destination
+/// that wants to save its checkpoint then must not stop the thread that all others run on.
+#[test]
+fn a_full_queue_of_frames_stops_no_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(&dir);
+    let gate = run(Gate::shut(&wal));
+    let (polled, was_polled) = crossbeam_channel::bounded(1);
+    std::thread::scope(|scope| {
+        let (wal, gate) = (&wal, gate);
+        scope.spawn(move || {
+            run(async {
+                for _ in 0..recover::FRAMES {
+                    // Given up at once.
+                    start(&mut Box::pin(append(wal, frame(None, 1, b"")))).await;
+                }
+                let more = append(wal, frame(None, 1, b"")).await;
+                assert_eq!(more, Err(AppendError::Overloaded));
+                let names: Vec<_> =
+                    (0..recover::BESIDE + 3).map(|n| name(&format!("splunk-{n}"))).collect();
+                let mut commits: Vec<_> =
+                    names.iter().map(|name| Box::pin(wal.commit(name, checkpoint(1)))).collect();
+                for commit in &mut commits {
+                    start(commit).await;
+                }
+                polled.send(()).unwrap();
+                gate.open();
+                // Those that found no place are handed over when there is one.
+                for commit in commits {
+                    commit.await.unwrap();
+                }
+            });
+        });
+        let returned = was_polled.recv_timeout(PATIENCE);
+        if returned.is_err() {
+            // A thread that stands still cannot be told to end.
+            eprintln!("a checkpoint has stopped its thread");
+            std::process::abort();
+        }
+    });
+    assert_eq!(wal.checkpoints().unwrap().len(), recover::BESIDE + 3);
+    assert_eq!(tail(&wal).end.get(), recover::FRAMES as u64 + 1);
+}

@@ -12,7 +12,7 @@ use crate::wal::store::Store;
 
 /// A store of seven frames: segment 0 holds 0, 1, 2, segment 1 holds 3, 4, 5, and 6 is in the
 /// active one.
-fn seven() -> TempDir {
+pub(super) fn seven() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(&dir);
     run(async {
@@ -25,11 +25,11 @@ fn seven() -> TempDir {
 }
 
 /// Does something to the closed store behind the log's back.
-fn tamper(dir: &TempDir, with: impl FnOnce(&Store)) {
+pub(super) fn tamper(dir: &TempDir, with: impl FnOnce(&Store)) {
     with(&Store::open(&dir.path().join("wal"), Opening::Whole, None).unwrap());
 }
 
-fn flip(dir: &TempDir, family: &str, key: &[u8]) {
+pub(super) fn flip(dir: &TempDir, family: &str, key: &[u8]) {
     tamper(dir, |store| {
         let family = store.family(family);
         let mut value = store.db().get_cf(family, key).unwrap().unwrap();
@@ -38,12 +38,12 @@ fn flip(dir: &TempDir, family: &str, key: &[u8]) {
     });
 }
 
-fn delete(dir: &TempDir, family: &str, key: &[u8]) {
+pub(super) fn delete(dir: &TempDir, family: &str, key: &[u8]) {
     tamper(dir, |store| store.db().delete_cf(store.family(family), key).unwrap());
 }
 
 /// What a start says, without the path.
-fn refusal(dir: &TempDir) -> String {
+pub(super) fn refusal(dir: &TempDir) -> String {
     let error = Wal::open(config(dir.path())).unwrap_err();
     let path = dir.path().join("wal").display().to_string();
     error.to_string().replace(&path, "WAL")
@@ -88,7 +88,7 @@ fn a_hole_in_the_active_segment_refuses_the_start() {
     delete(&dir, keys::RECORDS, &record(6));
     let wanted = "WAL: the frame at offset 7 says that 7 messages precede it; expected is offset \
                   6 after 6 messages";
-    assert_eq!(refusal(&dir), wanted);
+    assert!(refusal(&dir).starts_with(wanted), "{}", refusal(&dir));
 }
 
 #[test]
@@ -107,15 +107,15 @@ fn a_catalogue_that_does_not_fit_refuses_the_start() {
     let segment = |number| keys::segment(SegmentId::new(number));
     let dir = seven();
     delete(&dir, keys::SEGMENTS, &segment(1));
-    assert_eq!(refusal(&dir), "WAL: a segment ends at offset 3, the next begins at 6");
+    assert!(refusal(&dir).starts_with("WAL: a segment ends at offset 3, the next begins at 6"));
 
     let dir = seven();
     delete(&dir, keys::SEGMENTS, &segment(0));
-    assert_eq!(refusal(&dir), "WAL: the log is trimmed to 0, the oldest segment is 3");
+    assert!(refusal(&dir).starts_with("WAL: the log is trimmed to 0, the oldest segment is 3"));
 
     let dir = seven();
     delete(&dir, keys::SEGMENTS, &segment(2));
-    assert_eq!(refusal(&dir), "WAL: the catalogue has no active segment");
+    assert!(refusal(&dir).starts_with("WAL: the catalogue has no active segment"));
 
     let dir = seven();
     flip(&dir, keys::SEGMENTS, &segment(1));
@@ -176,9 +176,17 @@ fn another_programs_database_is_refused_and_not_changed() {
         let db = DB::open_cf(&options, &path, families).unwrap();
         db.put(b"theirs", b"1").unwrap();
         drop(db);
+        // Half a record: what a program leaves that is killed, and what one that runs shows to whoever
+        // reads its log at the wrong moment.
+        let log = torn::files(&path, "log").pop().unwrap();
+        let mut torn = std::fs::read(&log).unwrap();
+        assert!(!torn.is_empty());
+        torn.extend_from_slice(b"\x01\x02\x03\x04\xff\x00\x01half");
+        std::fs::write(&log, &torn).unwrap();
         let wanted = "WAL holds a RocksDB that is not forebay's; set data_dir to a directory of \
                       its own";
         assert_eq!(refusal(&dir), wanted, "{families:?}");
+        assert_eq!(std::fs::read(&log).unwrap(), torn, "not a byte is changed");
         let mut found = DB::list_cf(&options, &path).unwrap();
         found.sort();
         let mut before: Vec<_> = families.iter().map(ToString::to_string).collect();
@@ -232,8 +240,8 @@ fn a_value_of_a_newer_format_is_not_called_damaged() {
         store.db().put_cf(family, record(6), value).unwrap();
     });
     let wanted = "WAL: the frame at offset 6 has value format 2, this version reads format 1; use \
-                  a newer forebay, or, if none ever ran here, it is damaged";
-    assert_eq!(refusal(&dir), wanted);
+                  a newer forebay, or, if none ever ran here, it is damaged: ";
+    assert!(refusal(&dir).starts_with(wanted), "{}", refusal(&dir));
 }
 
 #[test]

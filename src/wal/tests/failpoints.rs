@@ -105,6 +105,35 @@ mod with_the_feature {
     }
 
     #[test]
+    fn a_last_write_that_fails_or_hangs_is_told_by_the_close() {
+        assert_eq!(scene(|_| {}).wal.close(), Closed::InOrder);
+        for place in ["wal::write::before", "wal::write::after"] {
+            let scene = scene(|_| {});
+            fail::cfg(place, "return").unwrap();
+            assert_eq!(scene.wal.close(), Closed::Failed, "{place}");
+            fail::remove(place);
+            assert_eq!(scene.wal.close(), Closed::Failed, "{place}: for good");
+            drop(scene.wal);
+            comes_back(scene.dir.path(), Some(false));
+        }
+        let scene = scene(|_| {});
+        fail::cfg("wal::write::before", "pause").unwrap();
+        assert_eq!(scene.wal.close(), Closed::Hangs);
+        let started = crate::clock::instant();
+        assert_eq!(scene.wal.close(), Closed::Hangs);
+        assert!(started.elapsed() < Duration::from_secs(4), "it is waited for once");
+        fail::remove("wal::write::before");
+        let ended = || scene.wal.shared.ended.load(Ordering::SeqCst);
+        while !ended() {
+            std::thread::yield_now();
+        }
+        drop(scene.wal);
+        // An appender that still holds the store has it locked.
+        while matches!(Wal::open(config(scene.dir.path())), Err(OpenError::Locked { .. })) {}
+        comes_back(scene.dir.path(), Some(false));
+    }
+
+    #[test]
     fn a_kill_around_a_write_takes_nothing_that_was_answered() {
         for (place, stored) in [
             ("wal::write::before", false),

@@ -1,5 +1,7 @@
 //! Every byte of a small store flipped in turn, every file cut and taken away: each either costs
-//! nothing, or is refused and named. Never a panic, never silence.
+//! nothing, or is refused and named. Never a panic, never silence. And whatever is refused has a way
+//! on: one of the flags opens the store, without what was damaged and with all else, or the refusal
+//! says that only a copy helps.
 
 use std::path::PathBuf;
 
@@ -35,6 +37,16 @@ fn store() -> Store {
     Store { dir, frames }
 }
 
+/// The worst that a flag gave up in a sweep, and how often none helped.
+#[derive(Debug, Default)]
+struct Ways {
+    /// Frames of one refused store that were given up, at most.
+    lost: usize,
+    opened: usize,
+    /// Only a copy helps.
+    none: usize,
+}
+
 /// What came of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
@@ -44,6 +56,60 @@ enum Outcome {
     Refused,
     /// The reader named the damage.
     Named,
+}
+
+/// Goes on after a refusal, as an operator would: with one flag, with the other, with both.
+#[track_caller]
+fn go_on(store: &Store, dir: &Path, what: &str, flags: &[(bool, bool)], ways: &mut Ways) {
+    let mut said = String::new();
+    for (recover, skip_damaged) in flags.iter().copied() {
+        let on_damage = OnDamage { recover, skip_damaged };
+        match Wal::open(Config { on_damage, ..small(dir) }) {
+            Ok((wal, _)) => {
+                ways.opened += 1;
+                ways.lost = ways.lost.max(lost(store, &wal, what));
+                assert!(wal.checkpoints().is_ok(), "{what}: the cursors");
+                close(wal);
+                // Nothing has to be said a second time, and no offset is given out twice.
+                let (wal, _) = Wal::open(small(dir)).unwrap_or_else(|e| panic!("{what}: then {e}"));
+                let next = run(put(&wal, None, 1, b"next"));
+                assert!(next.get() >= store.frames.len() as u64, "{what}: {next} again");
+                close(wal);
+                return;
+            }
+            Err(error) => said = error.to_string(),
+        }
+    }
+    ways.none += 1;
+    assert!(said.contains("copy"), "{what}: there is no way on, and this says none: {said}");
+}
+
+/// How many frames are given up. All others are there, byte for byte.
+#[track_caller]
+fn lost(store: &Store, wal: &Wal, what: &str) -> usize {
+    let (mut lost, mut at) = (0, 0);
+    while at < store.frames.len() {
+        let mut found = Vec::new();
+        let end = Offset::new(store.frames.len() as u64);
+        let read = wal.reader().read(Offset::new(at as u64), end, |entry| {
+            found.push((entry.offset, entry.record.body));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(found, store.frames[at..at + found.len()], "{what}");
+        at += found.len();
+        match read {
+            Ok(_) => {}
+            Err(ReadError::GivenUp { range, .. }) => {
+                let end = usize::try_from(range.end.get()).unwrap();
+                lost += end - at;
+                at = end;
+            }
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+    let tail = tail(wal);
+    assert_eq!(tail.messages, store.frames.len() as u64, "{what}: {tail:?}");
+    lost
 }
 
 /// Starts on a copy, reads everything, and accepts no loss that is not named.
@@ -89,6 +155,7 @@ fn holds_data(path: &Path) -> bool {
 fn try_each(
     store: &Store,
     changes: impl Iterator<Item = (PathBuf, String, Vec<u8>)>,
+    ways: &mut Ways,
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for (file, what, bytes) in changes {
@@ -101,7 +168,17 @@ fn try_each(
         } else {
             std::fs::write(&path, bytes).unwrap();
         }
-        outcomes.push(look(store, copy_dir.path(), &what));
+        let outcome = look(store, copy_dir.path(), &what);
+        match outcome {
+            Outcome::Whole => {}
+            Outcome::Refused => {
+                let flags = [(true, false), (false, true), (true, true)];
+                go_on(store, copy_dir.path(), &what, &flags, ways);
+            }
+            // It opens, and a destination cannot go on.
+            Outcome::Named => go_on(store, copy_dir.path(), &what, &[(false, true)], ways),
+        }
+        outcomes.push(outcome);
     }
     outcomes
 }
@@ -110,6 +187,7 @@ fn try_each(
 fn every_flipped_bit_of_a_small_store_costs_nothing_or_is_named() {
     let store = store();
     let mut refused = 0;
+    let mut opened = 0;
     for path in names(&store.dir.path().join("wal")).into_iter().filter(|path| holds_data(path)) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let bytes = std::fs::read(&path).unwrap();
@@ -122,13 +200,21 @@ fn every_flipped_bit_of_a_small_store_costs_nothing_or_is_named() {
             changed[at] ^= bit;
             (path.clone(), format!("{name}: byte {at} of {}, bit {bit}", bytes.len()), changed)
         });
-        let outcomes = try_each(&store, flips);
+        let mut ways = Ways::default();
+        let outcomes = try_each(&store, flips, &mut ways);
+        println!("{name}: {ways:?}");
+        opened += ways.opened;
+        if name.ends_with(".log") {
+            assert!(ways.lost <= 1, "{name}: more than the damaged batch is lost: {ways:?}");
+            assert_eq!(ways.none, 0, "{name}");
+        }
         refused += outcomes.iter().filter(|outcome| **outcome != Outcome::Whole).count();
         if name == witness::FILE {
             assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Whole), "{name}");
         }
     }
     assert!(refused > 100, "a sweep that finds nothing has looked at nothing: {refused}");
+    assert!(opened > 100, "and there is a way on: {opened}");
 }
 
 #[test]
@@ -153,6 +239,8 @@ fn every_cut_and_every_missing_file_costs_nothing_or_is_named() {
             (path.clone(), format!("{name}: zeros from {part}/4"), changed)
         });
         let gone = [(path.clone(), format!("without {name}"), Vec::new())];
-        try_each(&store, cuts.chain(zeros).chain(gone));
+        let mut ways = Ways::default();
+        try_each(&store, cuts.chain(zeros).chain(gone), &mut ways);
+        println!("{name}: {ways:?}");
     }
 }

@@ -229,7 +229,10 @@ fn a_store_that_lost_its_current_file_is_not_made_anew() {
     assert!(said.starts_with("WAL/CURRENT is missing, but WAL/"), "{said}");
     std::fs::write(shelf.wal().join("CURRENT"), "MANI").unwrap();
     let said = shelf.refusal();
-    assert_eq!(said, "WAL/CURRENT: does not name a MANIFEST: the file is damaged");
+    assert!(
+        said.starts_with("WAL/CURRENT: does not name a MANIFEST: the file is damaged"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Client {
 /// `GET`, on a connection of its own; none when there is nobody.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<Answer> {
     let mut client = Client(TcpStream::connect(address).await.ok()?);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     client.0.write_all(request.as_bytes()).await.ok()?;
     client.answer().await
 }

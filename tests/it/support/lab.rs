@@ -362,21 +362,6 @@ impl Lab {
         serde_json::from_value(found["books"].clone()).unwrap()
     }
 
-    /// Waits until `splunk` has settled everything that is in the log, and returns its books.
-    pub(crate) async fn drained(&self, deadline: Duration) -> Books {
-        eventually(deadline, "everything is settled", async || {
-            let status = self.status().await;
-            let books = &status["destinations"][0]["books"];
-            books["pending"] == 0 && books["accepted"] == status["log"]["messages"]
-        })
-        .await;
-        let books = self.books("splunk").await;
-        assert_eq!(books.difference, 0, "{books:?}");
-        let settled = books.acknowledged + books.filtered + books.skipped;
-        assert_eq!(books.accepted + books.rewound, settled, "{books:?}");
-        books
-    }
-
     /// A counter or gauge of `/metrics`, with its labels as they are written.
     pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").await.unwrap().body;

@@ -96,7 +96,7 @@ pub struct DestinationRows {
     pub acknowledged_per_second: Vec<Option<f64>>,
     /// Messages that are not settled.
     pub pending: Vec<u64>,
-    /// Age of the oldest frame in flight, in seconds.
+    /// Age of the oldest message that is not settled, in seconds.
     pub lag_seconds: Vec<f64>,
     /// Half of the batches were acknowledged within this time, in seconds.
     pub acknowledgement_p50_seconds: Vec<Option<f64>>,
@@ -134,12 +134,10 @@ impl Sample {
         let at = clock::unix_micros();
         let destinations = view.sinks.iter().map(|sink| {
             let status = sink.status();
-            let oldest = status.delivery.oldest_unsettled;
-            let lag = oldest.map_or(0, |oldest| at.since(oldest));
             DestinationSample {
                 acknowledged: status.delivery.totals.acknowledged,
                 pending: status.delivery.pending(&status.tail),
-                lag_seconds: Duration::from_micros(lag).as_secs_f64(),
+                lag_seconds: status.lag(at).as_secs_f64(),
                 acknowledgements: buckets(
                     "forebay_ack_latency_seconds",
                     Some(sink.name().as_str()),

@@ -195,7 +195,7 @@ pub struct DestinationStatus {
     pub checkpoint: (u64, u32),
     /// The first message that is not read: offset and index.
     pub read: (u64, u32),
-    /// Age of the oldest frame in flight, in seconds.
+    /// Age of the oldest message that is not settled, in seconds.
     pub lag_seconds: f64,
     /// Batches in a POST.
     pub batches_posting: usize,
@@ -404,8 +404,6 @@ impl DestinationStatus {
         } else {
             "delivering"
         };
-        let now = clock::unix_micros();
-        let lag = delivery.oldest_unsettled.map_or(0, |oldest| now.since(oldest));
         Self {
             name: sink.name().to_string(),
             state,
@@ -415,7 +413,7 @@ impl DestinationStatus {
             tls_verified: sink.tls_verified(),
             checkpoint: (delivery.position.offset.get(), delivery.position.index),
             read: (delivery.read.offset.get(), delivery.read.index),
-            lag_seconds: std::time::Duration::from_micros(lag).as_secs_f64(),
+            lag_seconds: status.lag(clock::unix_micros()).as_secs_f64(),
             batches_posting: delivery.batches_posting,
             batches_unacknowledged: delivery.batches_unacknowledged,
             books: Books::of(&status),

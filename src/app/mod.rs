@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Listen, Phase, SAMPLE_EVERY, View};
 use crate::config::Config;
+use crate::hec::mapping::DrainSettings;
 use crate::ingest::Ingest;
 use crate::sink::{Sink, SinkError, SinkHandle};
 use crate::telemetry::{self, Metrics, UPKEEP_EVERY};
@@ -149,13 +150,14 @@ impl Relay {
             .map_err(listen("ingest", address.to_string()))?;
         let mut reloader = Reloader::new(config.fixed);
         reloader.listens(ingest.local_addr(), config.exposure);
+        // Before ingest: a drain that it takes from now on has to be known to the filters.
+        let destinations = Arc::clone(&handles);
+        reloader.hook(move |config| settings_of_destinations(config, &destinations));
         let handle = ingest.handle();
         reloader.hook(move |config| handle.reload(config.ingest.live.clone()));
         reloader.hook(|config| {
             telemetry::configured_filter(&config.log_level);
         });
-        let names = Arc::clone(&handles);
-        reloader.hook(move |config| names_of_drains(config, &names));
         let tokens = Arc::clone(&handles);
         reloader.hook(move |_| tokens_of_collectors(&tokens));
         let (phase, phase_seen) = watch::channel(Phase::Ready);
@@ -275,11 +277,13 @@ fn tokens_of_collectors(sinks: &[SinkHandle]) {
     }
 }
 
-/// Gives every destination the names of the drains.
-fn names_of_drains(config: &Config, sinks: &[SinkHandle]) {
+/// Gives every destination the names of the drains, those that its filter takes by name, and TLS and
+/// the proxy as their files are now.
+fn settings_of_destinations(config: &Config, sinks: &[SinkHandle]) {
     for sink in sinks {
         if let Some(new) = config.destinations.iter().find(|new| new.name == *sink.name()) {
-            sink.set_drains(Arc::clone(&new.mapping.drains));
+            sink.set_drains(DrainSettings::of(&new.mapping));
+            sink.renew(new);
         }
     }
 }

@@ -93,6 +93,10 @@ impl LaneId {
 pub struct EndpointId(usize);
 
 impl EndpointId {
+    /// The first one.
+    #[cfg(test)]
+    pub(crate) const FIRST: Self = Self(0);
+
     /// The index.
     #[must_use]
     pub const fn get(self) -> usize {

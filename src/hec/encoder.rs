@@ -12,12 +12,11 @@
 //! query and the routing bytes of the syslog header, so it is rendered once and kept by
 //! `RouteCache`; what is left to write is the time, the flags, the event id and the text.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::json;
 use super::logfmt;
-use super::mapping::{DrainInfo, Format, Mapping, Nul};
+use super::mapping::{DrainSettings, Format, Mapping, Nul};
 use super::route::{RouteCache, Scope};
 use crate::logplex::{self, Message, Piece, Profile};
 use crate::types::{Offset, UnixMicros};
@@ -164,8 +163,8 @@ struct Frame {
 }
 
 impl Encoder {
-    /// Other names for drains, from the next frame on.
-    pub fn set_drains(&mut self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+    /// Other names for drains, or others of them delivered, from the next frame on.
+    pub fn set_drains(&mut self, drains: &DrainSettings) {
         self.mapping = self.mapping.with_drains(drains);
         self.routes = RouteCache::new();
         self.frame.scope = self.routes.scope(None, "", &self.mapping);
@@ -260,7 +259,8 @@ impl Encoder {
     ///
     /// The text is the message's, byte for byte, less one trailing newline. Where it is not
     /// UTF-8, U+FFFD stands in as [`String::from_utf8_lossy`] puts it, and `utf8=lossy` says so.
-    /// A text over the limit is cut between two characters, and `truncated=1` says so. A part of
+    /// A text over the limit is cut between two characters, and `truncated=1` says so, as it does
+    /// where a field of the syslog header is longer than any can be. A part of
     /// a line that Heroku split says which by `chunk`; a report of loss says what in
     /// `loss_code` and `loss_messages`.
     pub fn encode(&mut self, index: u32, piece: Piece<'_>, out: &mut Vec<u8>) -> Outcome {
@@ -305,7 +305,7 @@ impl Encoder {
             flag("framing", framing, out);
         }
         out.extend_from_slice(&self.frame.flags);
-        if text.len() < whole {
+        if text.len() < whole || source.cut {
             flag("truncated", "1", out);
         }
         if written.is_none() {
@@ -401,7 +401,7 @@ fn repair<'a>(bytes: &[u8], buffer: &'a mut String) -> &'a str {
 }
 
 /// At most `max` bytes of a text, ending between two characters.
-fn cut(text: &str, max: usize) -> &str {
+pub(super) fn cut(text: &str, max: usize) -> &str {
     if text.len() <= max {
         return text;
     }

@@ -13,13 +13,16 @@ use std::sync::Arc;
 
 use minijinja::{Environment, Value};
 
+use super::encoder::cut;
 use super::query::Query;
-use crate::logplex::{Header, Kind, Profile};
+use crate::logplex::{Header, Kind};
 
 mod check;
+mod drains;
 mod filter;
 
 pub use check::VARIABLES;
+pub use drains::{DrainInfo, DrainSettings};
 pub use filter::{Filter, SEVERITIES};
 
 use check::{check_template, is_index_name, wrong_field_name};
@@ -80,63 +83,6 @@ pub enum Nul {
     Keep,
     /// U+FFFD stands in for it, and the event says `nul=replaced`.
     Replace,
-}
-
-/// What is configured about one drain. What it says goes before what the destination says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DrainInfo {
-    /// The Heroku app the drain belongs to.
-    pub app: String,
-    /// Template of `host`.
-    pub host: Option<String>,
-    /// Template of `source`.
-    pub source: Option<String>,
-    /// Template of `sourcetype`.
-    pub sourcetype: Option<String>,
-    /// Template of `index`.
-    pub index: Option<String>,
-    /// Further indexed fields: name and template.
-    pub fields: BTreeMap<String, String>,
-    /// How its messages are read, whatever the headers of the frame say.
-    pub profile: Option<Profile>,
-}
-
-impl DrainInfo {
-    /// The keys that stand for a template, and what is in them.
-    fn templates(&self) -> [(&'static str, Option<&String>); 4] {
-        let Self { host, source, sourcetype, index, .. } = self;
-        [
-            ("host", host.as_ref()),
-            ("source", source.as_ref()),
-            ("sourcetype", sourcetype.as_ref()),
-            ("index", index.as_ref()),
-        ]
-    }
-
-    /// Checks its templates and names, as [`Mapping::compile`] does for a destination.
-    ///
-    /// # Errors
-    /// Every mistake.
-    pub fn check(&self) -> Result<(), Vec<MappingError>> {
-        let mut errors = Vec::new();
-        self.add(&mut check::environment(), "", &mut errors);
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
-    }
-
-    /// Adds its templates under a prefix.
-    fn add(
-        &self,
-        environment: &mut Environment<'static>,
-        prefix: &str,
-        errors: &mut Vec<MappingError>,
-    ) {
-        for (key, template) in self.templates() {
-            if let Some(template) = template {
-                check_template(environment, &format!("{prefix}{key}"), template, errors);
-            }
-        }
-        add_fields(&self.fields, environment, prefix, errors);
-    }
 }
 
 /// Adds the templates of indexed fields under a prefix.
@@ -251,7 +197,13 @@ pub(super) struct Rendered {
     pub(super) fields: Vec<(String, String)>,
     /// The first key whose template failed.
     pub(super) failed: Option<String>,
+    /// A value was longer than [`MAX_VALUE`].
+    pub(super) cut: bool,
 }
+
+/// So much of what a template makes, or a parameter of the drain URL says, goes into an event. What
+/// a template makes of a field can be many times as long as the field.
+const MAX_VALUE: usize = 4096;
 
 impl Mapping {
     /// Checks a configuration: template syntax, variables, filters, field names.
@@ -300,10 +252,10 @@ impl Mapping {
         }
     }
 
-    /// The same with other drains.
+    /// The same with other drains, or others of them delivered.
     #[must_use]
-    pub(super) fn with_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) -> Self {
-        let config = MappingConfig { drains, ..self.0.config.clone() };
+    pub(super) fn with_drains(&self, drains: &DrainSettings) -> Self {
+        let config = drains.within(self.0.config.clone());
         // Whoever has read the drains has checked them; what is wrong all the same changes
         // nothing.
         Self::compile(&config).unwrap_or_else(|_| self.clone())
@@ -387,10 +339,11 @@ impl Mapping {
             environment: &self.0.environment,
             context: variables.value(),
             failed: None,
+            cut: false,
         };
         let listed = |name: &str| {
             let allowed = config.query.as_ref().is_some_and(|all| all.iter().any(|n| n == name));
-            let value = variables.query.get(name).filter(|_| allowed)?;
+            let value = cut(variables.query.get(name).filter(|_| allowed)?, MAX_VALUE);
             (!value.trim().is_empty()).then(|| value.to_owned())
         };
         let mut key = |name: &'static str, given: bool| {
@@ -442,6 +395,7 @@ impl Mapping {
             index,
             fields: fields.into_iter().collect(),
             failed: render.failed,
+            cut: render.cut,
         }
     }
 }
@@ -455,6 +409,8 @@ struct Rendering<'a> {
     context: Value,
     /// The first key whose template failed.
     failed: Option<String>,
+    /// A value was too long.
+    cut: bool,
 }
 
 impl Rendering<'_> {
@@ -462,7 +418,13 @@ impl Rendering<'_> {
     fn one(&mut self, key: &str, name: &str) -> Option<String> {
         let template = self.environment.get_template(key);
         match template.and_then(|template| template.render(&self.context)) {
-            Ok(text) => Some(text).filter(|text| !text.trim().is_empty()),
+            Ok(mut text) => {
+                if text.len() > MAX_VALUE {
+                    text.truncate(text.floor_char_boundary(MAX_VALUE));
+                    self.cut = true;
+                }
+                Some(text).filter(|text| !text.trim().is_empty())
+            }
             Err(_) => {
                 self.failed.get_or_insert_with(|| name.to_owned());
                 None

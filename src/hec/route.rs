@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::encoder::Filtered;
+use super::encoder::{Filtered, cut};
 use super::json;
 use super::logfmt;
 use super::mapping::{Format, Mapping, Variables};
@@ -21,6 +21,10 @@ const WAYS: usize = 4;
 const SCOPES: usize = 1024;
 /// What takes more bytes is rendered again every time: 4096 places times 4 KiB are 16 MiB.
 const MAX_KEPT: usize = 4096;
+/// So much of a header's field, and of the app in a drain URL, goes into an event; the rest is cut
+/// off, and the event says `truncated=1`. A field of RFC 5424 has 255 bytes at most, but a frame may
+/// be one header of some megabytes, of which each field stands in an event several times.
+const MAX_FIELD: usize = 1024;
 
 /// What a frame contributes to the key, and to the variables of the templates.
 #[derive(Debug, Default)]
@@ -88,6 +92,8 @@ pub(super) struct Source {
     pub(super) object: Box<[u8]>,
     /// The message is one of the router's whose keys become fields: which of them, a bit each.
     pub(super) router: u16,
+    /// Something in it is not whole.
+    pub(super) cut: bool,
 }
 
 impl Source {
@@ -102,8 +108,8 @@ pub(super) struct RouteCache {
     sets: Vec<[Option<Route>; WAYS]>,
     /// The way that is replaced next, in any set.
     next_way: usize,
-    /// What is too large to be kept.
-    large: Option<Route>,
+    /// What was too large to be kept, without its key: it is never found again.
+    large: Option<Result<Source, Filtered>>,
 }
 
 impl std::fmt::Debug for RouteCache {
@@ -167,15 +173,14 @@ impl RouteCache {
             None => {
                 let rendered = render(scope, header, mapping);
                 let size = rendered.as_ref().map_or(0, Source::size) + routing.len() + scope.size();
+                if size > MAX_KEPT {
+                    let large = self.large.insert(rendered);
+                    return large.as_ref().map_err(|filtered| *filtered);
+                }
                 let routing = routing.into();
                 let route = Route { scope: Arc::clone(scope), pri, routing, rendered };
-                let slot = if size > MAX_KEPT {
-                    Some(&mut self.large)
-                } else {
-                    self.next_way = (self.next_way + 1) % WAYS;
-                    set.get_mut(self.next_way)
-                };
-                slot.map(|slot| {
+                self.next_way = (self.next_way + 1) % WAYS;
+                set.get_mut(self.next_way).map(|slot| {
                     *slot = Some(route);
                     slot
                 })
@@ -217,9 +222,18 @@ fn render<'a>(
     if !mapping.delivers(kind) {
         return Err(Filtered::Kind);
     }
-    let field = |bytes: Option<&'a [u8]>| bytes.map_or(Cow::Borrowed("-"), String::from_utf8_lossy);
+    let mut cut = false;
+    let mut field = |bytes: Option<&'a [u8]>| {
+        let Some(bytes) = bytes else { return Cow::Borrowed("-") };
+        let kept = beginning(bytes);
+        cut |= kept.len() < bytes.len();
+        String::from_utf8_lossy(kept)
+    };
     let host = field(header.map(|h| h.hostname));
-    let app = app(scope, &host);
+    let app_name = field(header.map(|h| h.app_name));
+    let proc_id = field(header.map(|h| h.proc_id));
+    let proc_type = field(header.map(Header::proc_type));
+    let app = app(scope, &host, &mut cut);
     let token = scope.drain_token.as_deref();
     if !mapping.delivers_from(token, &app, header) {
         return Err(Filtered::Source);
@@ -227,9 +241,9 @@ fn render<'a>(
     let variables = Variables {
         drain: scope.app.as_deref().or_else(|| scope.short_token()).unwrap_or_default(),
         app,
-        app_name: field(header.map(|h| h.app_name)),
-        proc_id: field(header.map(|h| h.proc_id)),
-        proc_type: field(header.map(Header::proc_type)),
+        app_name,
+        proc_id,
+        proc_type,
         severity: header.map_or("-", Header::severity),
         facility: header.map_or("-", Header::facility),
         kind,
@@ -280,7 +294,19 @@ fn render<'a>(
         Format::Json => object(&variables, token),
         Format::Text | Format::Auto => Box::default(),
     };
-    Ok(Source { head: out.into_boxed_slice(), object, router })
+    Ok(Source { head: out.into_boxed_slice(), object, router, cut: cut || rendered.cut })
+}
+
+/// As much of a field as goes into an event, ending between two characters if it holds any.
+fn beginning(bytes: &[u8]) -> &[u8] {
+    let Some((kept, [next, ..])) = bytes.split_at_checked(MAX_FIELD) else { return bytes };
+    // A character of UTF-8 goes on for three bytes at most, each 0b10……….
+    let goes_on = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
+    if !goes_on(next) {
+        return kept;
+    }
+    let begun = kept.iter().rev().take(3).take_while(|byte| goes_on(byte)).count();
+    kept.get(..kept.len().saturating_sub(begun + 1)).unwrap_or(kept)
 }
 
 /// The keys of an event as object, without the message: `{"app":"…",…,"message":"`.
@@ -307,12 +333,13 @@ fn object(variables: &Variables<'_>, token: Option<&str>) -> Box<[u8]> {
 /// Which app a message is from, as far as anything says. Logplex does not: its HOSTNAME is the
 /// literal `host`, and only the drain tells. log-shuttle, which serves a whole private space,
 /// writes HOSTNAME, except for its own loss reports, which say `heroku`.
-fn app<'a>(scope: &'a Scope, host: &str) -> Cow<'a, str> {
+fn app<'a>(scope: &'a Scope, host: &str, is_cut: &mut bool) -> Cow<'a, str> {
     if let Some(app) = scope.app.as_deref() {
         return app.into();
     }
     if let Some(app) = scope.query.get("app").filter(|app| !app.is_empty()) {
-        return app.into();
+        *is_cut |= app.len() > MAX_FIELD;
+        return cut(app, MAX_FIELD).into();
     }
     // Syslog drains write the drain token here, which is not for everybody to see.
     let is_token = scope.drain_token.as_deref() == Some(host);
@@ -335,7 +362,8 @@ mod tests {
         let header = parse(line.as_bytes(), Profile::Logplex).header;
         let scope = cache.scope(None, query, &mapping);
         let head = &cache.source(&scope, header.as_ref(), &mapping).unwrap().head;
-        assert!(head.windows(proc_id.len()).any(|found| found == proc_id.as_bytes()));
+        let proc_id = beginning(proc_id.as_bytes());
+        assert!(head.windows(proc_id.len()).any(|found| found == proc_id));
         let routes = cache.sets.iter().flatten().flatten().count();
         (routes, cache.scopes.iter().flatten().count())
     }

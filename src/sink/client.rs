@@ -109,7 +109,7 @@ impl HecClient {
         Self::with(Arc::new(token), outages, config)
     }
 
-    /// With other endpoints, and the same token.
+    /// With other endpoints, or TLS or a proxy that was renewed, and the same token.
     pub(super) fn at(&self, config: &Config) -> Result<Self, ClientError> {
         Self::with(Arc::clone(&self.token), Arc::clone(&self.outages), config)
     }
@@ -160,22 +160,24 @@ impl HecClient {
         self.token.reload()
     }
 
-    /// After an answer that blames the token: whether there is another one now. Not on the
-    /// runtime's threads, for the file may be on a disk that hangs.
-    async fn has_new_token(&self, status: u16) -> bool {
+    /// After an answer that blames the token: whether there is another one now than the request
+    /// carried, whoever has read it. Not on the runtime's threads, for the file may be on a disk
+    /// that hangs.
+    async fn has_new_token(&self, sent: &HeaderValue, status: u16) -> bool {
         if !matches!(status, 401 | 403) {
             return false;
         }
         let token = Arc::clone(&self.token);
-        let reload = tokio::task::spawn_blocking(move || token.reload()).await;
-        matches!(reload, Ok(TokenReload::Changed))
+        drop(tokio::task::spawn_blocking(move || token.reload()).await);
+        self.token.header() != *sent
     }
 
     /// Sends a request; and once more, if there is another token by then: nothing was accepted, so
     /// nothing comes twice.
     async fn ask(&self, channel: ChannelId, link: &Link, ask: &Ask<'_>) -> Result<Heard, Unheard> {
+        let sent = self.token.header();
         let heard = self.send(channel, link, ask).await?;
-        if self.has_new_token(heard.status).await {
+        if self.has_new_token(&sent, heard.status).await {
             return self.send(channel, link, ask).await;
         }
         Ok(heard)

@@ -44,7 +44,7 @@ pub struct Config {
     pub compression: Compression,
     /// Where a destination without a checkpoint begins (`destination.start`).
     pub start: Start,
-    /// How long one POST may take, and how long connecting may take (`destination.timeout`).
+    /// How long one POST may take (`destination.timeout`). Connecting has 10 s of it at most.
     pub timeout: Duration,
     /// What the pure machine is told: batches, lanes, window, retries, acknowledgement.
     pub delivery: delivery::Config,

@@ -10,6 +10,9 @@ mod client;
 mod config;
 mod control;
 mod cut;
+mod expiry;
+#[cfg(test)]
+mod expiry_tests;
 mod http;
 mod jar;
 mod judge;
@@ -27,14 +30,18 @@ mod pick;
 pub mod probe;
 mod progress;
 mod redrive;
+mod renew;
+#[cfg(test)]
+mod renew_tests;
 mod replay;
+#[cfg(test)]
+mod rig;
 mod seek;
 mod task;
 mod token;
 mod trail;
 mod trust;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,9 +50,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Acknowledgement, Delivery, Status};
 use crate::hec::encoder::Encoder;
-use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
+use crate::hec::mapping::{DrainSettings, Mapping, MappingError};
 use crate::record::{Ahead, Checkpoint, Fate};
-use crate::types::{ByteSize, DestinationName, Position};
+use crate::types::{ByteSize, DestinationName, Position, UnixMicros};
 use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Removal, Wal};
 
 pub use config::{Affinity, Compression, Config, DeadLetters, Proxy, RawSource, Start};
@@ -130,7 +137,7 @@ pub struct Sink {
     wal: Wal,
     machine: Delivery,
     packer: pack::Packer,
-    client: client::HecClient,
+    client: Arc<renew::Renewable>,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
     /// The replay that is being sent.
@@ -143,8 +150,7 @@ pub struct Sink {
 #[derive(Clone, Debug)]
 pub struct SinkHandle {
     name: DestinationName,
-    tls_verified: bool,
-    client: client::HecClient,
+    client: Arc<renew::Renewable>,
     status: watch::Receiver<SinkStatus>,
     replay: watch::Receiver<Option<ReplayRun>>,
     drains: Arc<watch::Sender<KnownDrains>>,
@@ -152,8 +158,8 @@ pub struct SinkHandle {
     wal: Wal,
 }
 
-/// What is configured about drains, by drain token.
-type KnownDrains = Arc<BTreeMap<String, DrainInfo>>;
+/// What is configured about drains, and which of them are delivered.
+type KnownDrains = Arc<DrainSettings>;
 
 /// A destination's state, as of at most half a second ago.
 #[derive(Clone, Debug)]
@@ -164,10 +170,21 @@ pub struct SinkStatus {
     pub delivery: Status,
     /// The log's end at the same moment.
     pub tail: crate::types::Tail,
+    /// When the oldest message arrived that is not settled, whether it is read yet or not. `None`:
+    /// all are settled, or that is being looked up.
+    pub oldest: Option<UnixMicros>,
     /// Why the log cannot be read, or no dead letter be written, if that is so.
     pub stuck: Option<String>,
     /// The dead letters.
     pub letters: LetterBook,
+}
+
+impl SinkStatus {
+    /// How old the oldest message is that is not settled.
+    #[must_use]
+    pub fn lag(&self, now: UnixMicros) -> Duration {
+        Duration::from_micros(self.oldest.map_or(0, |oldest| now.since(oldest)))
+    }
 }
 
 impl SinkHandle {
@@ -183,12 +200,12 @@ impl SinkHandle {
         self.status.borrow().delivery.acknowledgement
     }
 
-    /// From the next batch on, drains have these names.
-    pub fn set_drains(&self, drains: Arc<BTreeMap<String, DrainInfo>>) {
+    /// From the next batch on, drains have these names, and these of them are delivered.
+    pub fn set_drains(&self, drains: DrainSettings) {
         self.drains.send_if_modified(|known| {
-            let changes = *known != drains;
+            let changes = **known != drains;
             if changes {
-                *known = drains;
+                *known = Arc::new(drains);
             }
             changes
         });
@@ -196,14 +213,20 @@ impl SinkHandle {
 
     /// Whether the collectors' certificates are checked.
     #[must_use]
-    pub const fn tls_verified(&self) -> bool {
-        self.tls_verified
+    pub fn tls_verified(&self) -> bool {
+        self.client.tls_verified()
+    }
+
+    /// From the next request on, TLS and the proxy are as in another configuration. Requests that
+    /// are on their way end as they began.
+    pub fn renew(&self, config: &Config) {
+        self.client.renew(config);
     }
 
     /// Reads the token's file again, as a SIGHUP asks. Blocking.
     #[must_use]
     pub fn reload_token(&self) -> TokenReload {
-        self.client.reload_token()
+        self.client.now().reload_token()
     }
 
     /// The state at this moment.
@@ -215,7 +238,7 @@ impl SinkHandle {
     /// Why the collector of this URL took nothing the last time; none when it took something.
     #[must_use]
     pub fn outage(&self, url: &str) -> Option<String> {
-        self.client.outages.why(url)
+        self.client.now().outages.why(url)
     }
 
     /// The replay that is being sent to it, if there is one.
@@ -260,27 +283,17 @@ impl Sink {
         }
         let checkpoint = inherit(&config, &wal, checkpoint, end);
         withdraw(&config, &wal, &checkpoint).await?;
-        let client = client::HecClient::new(&config)
+        let client = renew::Renewable::new(&config)
             .map_err(|source| SinkError::Client { name: name(), source })?;
         config.mapping.node = wal.node().to_owned();
-        let verified = config.tls_verified();
-        if !verified {
-            tracing::warn!(
-                destination = %config.name,
-                "certificates of the collectors are NOT verified: whoever sits in between can read \
-                 the token and the logs"
-            );
-        }
-        metrics::gauge!("forebay_tls_unverified", "destination" => config.name.to_string())
-            .set(if verified { 0.0 } else { 1.0 });
-        let drains = watch::Sender::new(Arc::clone(&config.mapping.drains));
+        let drains = watch::Sender::new(Arc::new(DrainSettings::of(&config.mapping)));
         let packer = packer(&config, &wal, &drains)
             .map_err(|errors| SinkError::Mapping { name: config.name.clone(), errors })?;
         let machine = machine(&config, &checkpoint);
         let letters = wal.letter_book(&config.name);
         let (delivery, tail) = (machine.status(), wal.status().tail);
-        let endpoints = config.endpoints.clone().into();
-        let status = SinkStatus { endpoints, delivery, tail, stuck: None, letters };
+        let (endpoints, oldest) = (config.endpoints.clone().into(), delivery.oldest_unsettled);
+        let status = SinkStatus { endpoints, delivery, tail, oldest, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
         let replay = Arc::new(watch::Sender::new(None));
@@ -292,8 +305,7 @@ impl Sink {
     pub fn handle(&self) -> SinkHandle {
         SinkHandle {
             name: self.config.name.clone(),
-            tls_verified: self.config.tls_verified(),
-            client: self.client.clone(),
+            client: Arc::clone(&self.client),
             status: self.status.subscribe(),
             replay: self.replay.subscribe(),
             drains: Arc::clone(&self.drains),
@@ -312,15 +324,16 @@ impl Sink {
         let redrive = redrive::Redrive {
             config: config.clone(),
             wal: wal.clone(),
-            client: client.clone(),
+            client: Arc::clone(&client),
             drains: drains.subscribe(),
             chosen: chosen::Chosen::of(&status),
             set: set(),
         };
+        let expiry = expiry::Expiry { config: config.clone(), wal: wal.clone() };
         let replaying = replay::Replaying {
             config: config.clone(),
             wal: wal.clone(),
-            client: client.clone(),
+            client: Arc::clone(&client),
             drains: drains.subscribe(),
             shown: replay,
             chosen: chosen::Chosen::of(&status),
@@ -347,13 +360,15 @@ impl Sink {
             ended
         };
         let redriving = Box::pin(redrive.run(beside.clone(), grace));
+        let expiring = Box::pin(expiry.run(beside.clone()));
         let replaying = Box::pin(replaying.run(beside.clone(), grace));
         let following = async {
             if let Some(names) = &names {
                 names.follow(&beside).await;
             }
         };
-        let (ended, (), (), ()) = tokio::join!(delivering, redriving, replaying, following);
+        let (ended, (), (), (), ()) =
+            tokio::join!(delivering, redriving, replaying, following, expiring);
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }
@@ -366,9 +381,7 @@ fn packer(
     drains: &watch::Sender<KnownDrains>,
 ) -> Result<pack::Packer, Vec<MappingError>> {
     let names = drains.subscribe();
-    let mut mapping = config.mapping.clone();
-    mapping.drains = Arc::clone(&names.borrow());
-    let mapping = Mapping::compile(&mapping)?;
+    let mapping = Mapping::compile(&names.borrow().within(config.mapping.clone()))?;
     let encoder = Encoder::new(mapping, config.max_event.as_usize()).for_target(config.target);
     let (limits, compression) = (config.delivery.batch, config.compression);
     Ok(pack::Packer::new(wal.reader(), encoder, limits, compression).with_drains(names))

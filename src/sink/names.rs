@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::types::DestinationName;
 
 use super::Config;
-use super::client::HecClient;
+use super::renew::Renewable;
 
 /// How long a lookup may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -183,7 +183,7 @@ fn merged(written: &[String], before: &[Place], found: Vec<Option<Vec<IpAddr>>>)
 pub(super) fn follow(
     set: &mut Option<watch::Receiver<Places>>,
     config: &mut Config,
-    client: &mut HecClient,
+    client: &mut Arc<Renewable>,
 ) {
     let Some(set) = set else { return };
     config.at(&set.borrow_and_update());

@@ -134,9 +134,7 @@ impl Metrics {
         }
         self.paused.set(f64::from(u8::from(delivery.paused)));
         self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);
-        let now = clock::unix_micros();
-        let lag = delivery.oldest_unsettled.map_or(0, |oldest| now.since(oldest));
-        self.lag.set(Duration::from_micros(lag).as_secs_f64());
+        self.lag.set(status.lag(clock::unix_micros()).as_secs_f64());
         let held = |state: &EndpointState| matches!(state, EndpointState::Held { .. });
         let all_held = delivery.endpoints.iter().all(|endpoint| held(&endpoint.state));
         self.held.set(f64::from(u8::from(all_held || status.stuck.is_some())));

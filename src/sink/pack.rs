@@ -30,7 +30,7 @@ pub(super) struct Packer {
     pub(super) encoder: Encoder,
     limits: BatchLimits,
     compression: Compression,
-    /// The names of drains, when they can change.
+    /// The names of drains, and which are delivered, when they can change.
     drains: Option<watch::Receiver<KnownDrains>>,
     /// Which frames it is about, and where they end, when it is not the whole log.
     pub(super) pick: Option<Pick>,
@@ -89,7 +89,8 @@ struct Pass {
     filtered: u64,
     received: UnixMicros,
     full: bool,
-    /// Bytes of frames that are not asked for.
+    /// Bytes that make no event: of frames that are not asked for, and of messages that are
+    /// filtered.
     passed_over: usize,
 }
 
@@ -125,7 +126,7 @@ impl Packer {
             if let Some(pick) = pick {
                 pick.set_drains(Arc::clone(&drains));
             }
-            encoder.set_drains(drains);
+            encoder.set_drains(&drains);
         }
         let mut pass = Pass {
             body: Vec::new(),
@@ -254,12 +255,8 @@ impl Pass {
             self.messages_end = counted(until);
             return ControlFlow::Break(());
         }
-        self.pass_frame(offset, counted(u32::MAX));
         self.passed_over += record.body.len();
-        if matches!(extent, Extent::Full(_)) && self.passed_over >= PASSED_OVER.as_usize() {
-            return self.fill(self.end, self.messages_end);
-        }
-        ControlFlow::Continue(())
+        self.end_frame(offset, counted(u32::MAX), extent)
     }
 
     /// Takes in what of a frame belongs to the batch.
@@ -295,7 +292,10 @@ impl Pass {
             }
             match outcome {
                 Outcome::Event => self.events += 1,
-                Outcome::Filtered(_) => self.filtered += 1,
+                Outcome::Filtered(_) => {
+                    self.filtered += 1;
+                    self.passed_over += piece.bytes.len();
+                }
             }
             self.end = Position::new(offset, index + 1);
             self.messages_end = counted(index + 1);
@@ -308,7 +308,16 @@ impl Pass {
                 return self.fill(self.end, self.messages_end);
             }
         }
-        self.pass_frame(offset, counted(u32::MAX));
+        self.end_frame(offset, counted(u32::MAX), extent)
+    }
+
+    /// Goes on behind a frame, unless so much was read for nothing that the batch ends here, with
+    /// the events it has, or with none.
+    fn end_frame(&mut self, offset: Offset, messages_end: u64, extent: Extent) -> ControlFlow<()> {
+        self.pass_frame(offset, messages_end);
+        if matches!(extent, Extent::Full(_)) && self.passed_over >= PASSED_OVER.as_usize() {
+            return self.fill(self.end, self.messages_end);
+        }
         ControlFlow::Continue(())
     }
 

@@ -22,8 +22,8 @@ use crate::types::{BatchId, ByteSize, Offset, PositionRange, UnixMicros};
 use crate::wal::{self, NewFrame, ReadError};
 
 /// A log with frames in it; frame number n has the id `Fn`.
-struct Log {
-    wal: Wal,
+pub(super) struct Log {
+    pub(super) wal: Wal,
     frames: Vec<Vec<u8>>,
     first_received: i64,
     _dir: TempDir,
@@ -51,11 +51,11 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Log {
-    fn of(frames: Vec<Vec<u8>>) -> Self {
+    pub(super) fn of(frames: Vec<Vec<u8>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wal = open(dir.path());
         let first_received = clock::unix_micros().get() - 1_000_000;
-        run(async {
+        let append = async {
             for (number, body) in frames.iter().enumerate() {
                 let frame = NewFrame {
                     drain_token: Some("d.1".to_owned()),
@@ -71,11 +71,13 @@ impl Log {
                 };
                 wal.append(Wal::prepare(frame), ()).await.unwrap();
             }
-        });
+        };
+        // On a thread of its own: a test may have a runtime already.
+        std::thread::scope(|scope| scope.spawn(|| run(append)).join()).unwrap();
         Self { wal, frames, first_received, _dir: dir }
     }
 
-    fn packer(&self, max_bytes: u64, max_events: usize) -> Packer {
+    pub(super) fn packer(&self, max_bytes: u64, max_events: usize) -> Packer {
         self.packer_of(max_bytes, max_events, Compression::None, None)
     }
 
@@ -145,7 +147,7 @@ impl Log {
     }
 }
 
-fn frame(texts: &[&str]) -> Vec<u8> {
+pub(super) fn frame(texts: &[&str]) -> Vec<u8> {
     texts.iter().flat_map(|text| message("app web.1", text)).collect()
 }
 
@@ -260,6 +262,29 @@ fn what_is_filtered_is_counted_and_takes_no_room() {
     let counts: Vec<_> =
         batches.iter().map(|(read, _)| (read.messages, read.events, read.filtered)).collect();
     assert_eq!(counts, [(3, 2, 1), (3, 1, 2)]);
+}
+
+/// A filter that takes next to nothing of a large log: what is read for nothing has a bound, so
+/// that the cursor moves, and a stop or a seek does not wait.
+#[test]
+fn a_log_that_is_filtered_is_read_in_pieces() {
+    let noise = frame(&["x".repeat(1 << 20).as_str(); 4]);
+    let mut frames = vec![noise; 10];
+    frames[1].extend(message("heroku router", "at=info"));
+    let log = Log::of(frames);
+    let kinds = Some(vec![Kind::Router]);
+    let packer = || log.packer_of(1_000_000, 5000, Compression::None, kinds.clone());
+    let batches = log.batches(&mut packer());
+    let seen: Vec<_> = batches
+        .iter()
+        .map(|(read, _)| (read.range.end, read.events, read.filtered, read.caught_up.is_some()))
+        .collect();
+    // 4 MiB and a little in each frame.
+    let ends = [position(4, 0), position(8, 0), position(10, 0)];
+    assert_eq!(seen, [(ends[0], 1, 16, false), (ends[1], 0, 16, false), (ends[2], 0, 8, true)]);
+    let made = packer().again(batches[0].0.range, true).unwrap();
+    assert_eq!((made.events, made.filtered), (1, 16));
+    assert_eq!(ids(&made.body), ["F1:4"]);
 }
 
 #[test]

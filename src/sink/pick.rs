@@ -5,7 +5,8 @@ use crate::types::ByteSize;
 
 use super::KnownDrains;
 
-/// So much of what is not sent is read at a time: a stop must not wait for a log of gigabytes.
+/// So much of what is not sent, because a replay does not ask for it or a filter takes it out, is
+/// read at a time: a stop must not wait for a log of gigabytes, and the cursor moves meanwhile.
 pub(super) const PASSED_OVER: ByteSize = ByteSize::mib(16);
 
 /// A replay's filter, with the names it needs.
@@ -37,7 +38,7 @@ impl Pick {
 
     /// The app a frame comes from: as the configuration names its drain, or else as its URL does.
     fn app(&self, record: &Record) -> Option<String> {
-        let known = record.drain_token.as_ref().and_then(|token| self.drains.get(token));
+        let known = record.drain_token.as_ref().and_then(|token| self.drains.known.get(token));
         let known = known.map(|info| info.app.clone()).filter(|app| !app.is_empty());
         known.or_else(|| {
             let url = reqwest::Url::parse(&format!("http://drain/?{}", record.query)).ok()?;
@@ -55,7 +56,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::hec::mapping::DrainInfo;
+    use crate::hec::mapping::{DrainInfo, DrainSettings};
     use crate::logplex::Profile;
     use crate::types::UnixMicros;
 
@@ -77,7 +78,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_taken_and_nothing_else() {
         let info = DrainInfo { app: "shop".to_owned(), ..DrainInfo::default() };
-        let drains = Arc::new(BTreeMap::from([("d.1".to_owned(), info)]));
+        let known = Arc::new(BTreeMap::from([("d.1".to_owned(), info)]));
+        let drains = Arc::new(DrainSettings { known, ..DrainSettings::default() });
         let all = [
             record(Some("d.1"), 10, ""),
             record(Some("d.2"), 20, "app=shop"),

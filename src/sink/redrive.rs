@@ -11,24 +11,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{self, Epoch};
+use crate::clock::Epoch;
 use crate::delivery::{BatchLimits, Cut, Delivery, Parts, ReadBatch};
 use crate::hec::encoder::{Encoder, FrameFacts, Outcome};
 use crate::hec::mapping::Mapping;
 use crate::logplex::Piece;
-use crate::record::{Checkpoint, DeadLetter};
+use crate::record::{Checkpoint, DeadLetter, LetterTotals};
 use crate::types::{BatchId, ByteSize, Offset, Position, PositionRange, Tail, UnixMicros};
-use crate::wal::{OpenError, ReadError, Removal, Wal};
+use crate::wal::{OpenError, ReadError, Wal};
 
 use super::chosen::Chosen;
-use super::client::HecClient;
 use super::cut::Pieces;
 use super::ledger::{Ledger, Letters};
 use super::names::{self, Places};
 use super::pack::{Again, Body, Source};
+use super::renew::Renewable;
 use super::task::{Makings, Task};
 use super::{Compression, Config, Ended, KnownDrains};
 
@@ -36,15 +36,12 @@ use super::{Compression, Config, Ended, KnownDrains};
 const LETTERS: usize = 1000;
 const BYTES: ByteSize = ByteSize::mib(8);
 
-/// How often letters are looked through for old ones.
-const LOOK_EVERY: Duration = Duration::from_hours(1);
-
-/// Sends marked letters, and removes old ones, until told to stop.
+/// Sends marked letters until told to stop.
 pub(super) struct Redrive {
     pub(super) config: Config,
     pub(super) wal: Wal,
-    pub(super) client: HecClient,
-    /// The names of drains, which can change.
+    pub(super) client: Arc<Renewable>,
+    /// The names of drains, and which are delivered, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
     /// What counts as delivered.
     pub(super) chosen: Chosen,
@@ -55,13 +52,10 @@ pub(super) struct Redrive {
 impl Redrive {
     pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut changed = self.wal.letters_changed();
-        let mut look = clock::instant();
         while !stop.is_cancelled() {
-            if look <= clock::instant() {
-                look = clock::instant() + LOOK_EVERY;
-                self.expire().await;
-            }
             changed.mark_unchanged();
+            let mut failed = false;
+            let gone = self.gone();
             let chosen = self.chosen.now();
             if let Some(mode) = chosen
                 && self.wal.letter_book(&self.config.name).redriving > 0
@@ -72,7 +66,7 @@ impl Redrive {
                     Ok(letters) if !letters.is_empty() => {
                         let stopping = stop.child_token();
                         let mut set = self.set.clone();
-                        let sending = self.send(letters, stopping.clone(), grace);
+                        let sending = self.send(letters, gone, stopping.clone(), grace);
                         if names::unless_changed(&mut set, &stopping, sending).await
                             == Ended::LogGone
                         {
@@ -83,13 +77,14 @@ impl Redrive {
                     Ok(_) => {}
                     Err(error) => {
                         tracing::error!(destination = %self.config.name, %error, "dead letters");
+                        failed = true;
                     }
                 }
             }
             tokio::select! {
                 _ = changed.changed() => {}
                 () = self.chosen.known(), if chosen.is_none() => {}
-                () = sleep_until(look.into()) => {}
+                () = sleep(self.config.delivery.retry.hold), if failed => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -123,9 +118,24 @@ impl Redrive {
         }
     }
 
-    async fn send(&self, letters: Letters, stop: CancellationToken, grace: Duration) -> Ended {
+    /// How many letters were ever taken away that may have been marked, and were not sent.
+    fn gone(&self) -> u64 {
+        let LetterTotals { purged, withdrawn, .. } = self.wal.letter_book(&self.config.name).totals;
+        purged + withdrawn
+    }
+
+    /// Sends letters. `gone` is [`Self::gone`] from before they were read: when some are taken away
+    /// meanwhile, an operator wants them not to arrive, and this ends early. Whoever called reads
+    /// anew what is left.
+    async fn send(
+        &self,
+        letters: Letters,
+        gone: u64,
+        stopping: CancellationToken,
+        grace: Duration,
+    ) -> Ended {
         let mut config = self.config.clone();
-        config.mapping.drains = Arc::clone(&self.drains.borrow());
+        config.mapping = self.drains.borrow().within(config.mapping);
         let Ok(mapping) = Mapping::compile(&config.mapping) else {
             // It compiled when the destination was opened.
             return Ended::LogGone;
@@ -147,7 +157,7 @@ impl Redrive {
                 wal: self.wal.clone(),
                 machine,
                 source: Box::new(source),
-                client: self.client.clone(),
+                client: Arc::clone(&self.client),
                 ledger: Ledger::letters(letters),
                 tail,
                 shown: None,
@@ -157,34 +167,19 @@ impl Redrive {
             },
             Epoch::start(),
         );
-        let ended = Box::pin(task.run(stop, grace)).await;
+        let mut sending = Box::pin(task.run(stopping.clone(), grace));
+        let mut changed = self.wal.letters_changed();
+        let ended = loop {
+            if self.gone() != gone {
+                stopping.cancel();
+            }
+            tokio::select! {
+                ended = &mut sending => break ended,
+                Ok(()) = changed.changed(), if !stopping.is_cancelled() => {}
+            }
+        };
         drop(sender);
         ended
-    }
-
-    /// Removes letters that are older than they may become.
-    async fn expire(&self) {
-        let age = i64::try_from(self.config.dead_letters.max_age.as_micros()).unwrap_or(i64::MAX);
-        let before = UnixMicros::new(clock::unix_micros().get().saturating_sub(age));
-        let name = &self.config.name;
-        let (mut from, mut removed) = (Position::ZERO, 0);
-        loop {
-            let (wal, destination) = (self.wal.clone(), name.clone());
-            let page = tokio::task::spawn_blocking(move || {
-                wal.letters(&destination, from, LETTERS, BYTES)
-            });
-            let Ok(Ok(page)) = page.await else { break };
-            let Some((last, _)) = page.last() else { break };
-            from = Position::new(last.offset, last.index.saturating_add(1));
-            let old = |(at, letter): &(Position, DeadLetter)| {
-                (letter.refused < before && letter.redrive.is_none()).then_some(*at)
-            };
-            let old: Vec<Position> = page.iter().filter_map(old).collect();
-            removed += self.wal.remove_letters(name, &old, Removal::Expired).await.unwrap_or(0);
-        }
-        if removed > 0 {
-            tracing::warn!(destination = %name, removed, "dead letters were too old and are gone");
-        }
     }
 }
 

@@ -23,13 +23,13 @@ use crate::types::{Position, Tail};
 use crate::wal::Wal;
 
 use super::chosen::Chosen;
-use super::client::HecClient;
 use super::ledger::Ledger;
 use super::names::{self, Places};
 use super::pace::Pace;
 use super::pack::Packer;
 use super::pick::Pick;
 use super::progress::{Progress, ReplayRun, Trouble};
+use super::renew::Renewable;
 use super::task::{Makings, Task};
 use super::{Config, Ended, KnownDrains, SinkStatus, inherit};
 
@@ -43,8 +43,8 @@ const REST: Duration = Duration::from_secs(5);
 pub(super) struct Replaying {
     pub(super) config: Config,
     pub(super) wal: Wal,
-    pub(super) client: HecClient,
-    /// The names of drains, which can change.
+    pub(super) client: Arc<Renewable>,
+    /// The names of drains, and which are delivered, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
     /// Where it is shown how the one that is sent comes on.
     pub(super) shown: Arc<watch::Sender<Option<ReplayRun>>>,
@@ -156,7 +156,8 @@ impl Replaying {
     /// after all.
     fn task(&self, replay: Replay) -> Option<(Task, watch::Receiver<SinkStatus>)> {
         let mut config = self.config.clone();
-        config.mapping.drains = Arc::clone(&self.drains.borrow());
+        let drains = Arc::clone(&self.drains.borrow());
+        config.mapping = drains.within(config.mapping);
         // It compiled when the destination was opened.
         let mapping = Mapping::compile(&config.mapping).ok()?;
         config.delivery.lanes_per_endpoint = NonZeroUsize::MIN;
@@ -175,7 +176,7 @@ impl Replaying {
         let encoder = Encoder::new(mapping, config.max_event.as_usize())
             .for_target(config.target)
             .for_replay(replay.id.as_str());
-        let pick = Pick::new(replay.filter.clone(), Arc::clone(&config.mapping.drains));
+        let pick = Pick::new(replay.filter.clone(), drains);
         let (limits, compression) = (config.delivery.batch, config.compression);
         let source = Packer::new(self.wal.reader(), encoder, limits, compression)
             .with_drains(self.drains.clone())
@@ -193,6 +194,7 @@ impl Replaying {
             endpoints: config.endpoints.clone().into(),
             delivery,
             tail,
+            oldest: None,
             stuck: None,
             letters,
         });
@@ -203,7 +205,7 @@ impl Replaying {
             wal: self.wal.clone(),
             machine,
             source: Box::new(source),
-            client: self.client.clone(),
+            client: Arc::clone(&self.client),
             tail,
             shown: Some(Arc::new(shown)),
             control: None,

@@ -28,7 +28,7 @@ pub(super) async fn deliver(
 ) -> Ended {
     let epoch = Epoch::start();
     let (mut config, wal, mut client) =
-        (makings.config.clone(), makings.wal.clone(), makings.client.clone());
+        (makings.config.clone(), makings.wal.clone(), Arc::clone(&makings.client));
     let (shown, mut set) = (makings.shown.clone(), makings.set.clone());
     loop {
         let task = Task::new(makings, epoch);
@@ -88,6 +88,7 @@ pub(super) async fn deliver(
             // Whoever asked may look at once.
             let (delivery, tail) = (machine.status(), wal.status().tail);
             shown.send_modify(|status| {
+                status.oldest = delivery.oldest_unsettled;
                 status.delivery = delivery;
                 status.endpoints = config.endpoints.clone().into();
                 status.tail = tail;
@@ -99,7 +100,7 @@ pub(super) async fn deliver(
             source: Box::new(source),
             config: config.clone(),
             wal: wal.clone(),
-            client: client.clone(),
+            client: Arc::clone(&client),
             ledger: Ledger::Log,
             shown: shown.clone(),
             control: Some(control),

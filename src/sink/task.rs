@@ -19,10 +19,9 @@ use crate::delivery::{
 };
 use crate::hec::Reason;
 use crate::record::DeadLetter;
-use crate::types::{BatchId, ChannelId, Position, PositionRange, Tail};
+use crate::types::{BatchId, ChannelId, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
-use super::client::HecClient;
 use super::control::{Control, Controls, Seek};
 use super::ledger::Ledger;
 use super::link::Links;
@@ -30,6 +29,7 @@ use super::names::Places;
 use super::numbers::Metrics;
 use super::pace::Pace;
 use super::pack::{Again, Body, Source};
+use super::renew::Renewable;
 use super::{Config, Ended, SinkStatus, trail};
 
 /// The state is shown at least this often while anything happens.
@@ -45,7 +45,7 @@ pub(super) struct Makings {
     pub(super) wal: Wal,
     pub(super) machine: Delivery,
     pub(super) source: Box<dyn Source>,
-    pub(super) client: HecClient,
+    pub(super) client: Arc<Renewable>,
     pub(super) ledger: Ledger,
     pub(super) tail: watch::Receiver<Tail>,
     /// Where the state is shown, and counted, if it is.
@@ -68,7 +68,7 @@ pub(super) struct Task {
     packing: VecDeque<PackJob>,
     /// Where what is settled is written down.
     ledger: Ledger,
-    client: HecClient,
+    client: Arc<Renewable>,
     links: Links,
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
@@ -80,6 +80,9 @@ pub(super) struct Task {
     shown: Option<Instant>,
     /// What is shown is not the latest, or grows old by itself as lag does.
     stale: bool,
+    /// The last frame that was looked up because nothing from it on is read, and when it arrived.
+    waiting: Option<(Offset, Option<UnixMicros>)>,
+    looking_up: bool,
     epoch: Epoch,
     metrics: Option<Metrics>,
     control: Option<Controls>,
@@ -121,6 +124,8 @@ enum Done {
     },
     Polled(ChannelId, PollOutcome),
     Preflight(EndpointId, Preflight),
+    /// When the frame arrived, if that can be read.
+    LookedUp(Offset, Option<UnixMicros>),
     Committed(Result<(), CommitError>),
     Buried(BatchId, Result<(), LetterError>),
 }
@@ -148,7 +153,7 @@ impl Task {
             source: Some(source),
             packing: VecDeque::new(),
             ledger,
-            links: client.links(),
+            links: client.now().links(),
             client,
             bodies: HashMap::new(),
             jobs: JoinSet::new(),
@@ -156,6 +161,8 @@ impl Task {
             stuck: None,
             shown: None,
             stale: false,
+            waiting: None,
+            looking_up: false,
             epoch,
             control,
             set,
@@ -302,7 +309,7 @@ impl Task {
                     self.jobs.spawn(async move { Done::Posted { lane, outcome, took } });
                     return;
                 };
-                let (client, link) = (self.client.clone(), self.links.of(channel));
+                let (client, link) = (self.client.now(), self.links.of(channel));
                 let span =
                     trail::post(&self.config.name, batch, self.machine.range(batch), channel);
                 let post = async move {
@@ -318,7 +325,7 @@ impl Task {
                 self.bodies.remove(&batch);
             }
             Action::Poll { endpoint, channel, ids } => {
-                let (client, link) = (self.client.clone(), self.links.of(channel));
+                let (client, link) = (self.client.now(), self.links.of(channel));
                 let poll = async move {
                     let outcome = client.poll(endpoint, channel, &link, &ids).await;
                     trail::polled(&outcome);
@@ -328,7 +335,7 @@ impl Task {
             }
             Action::Close(channel) => self.links.close(channel),
             Action::Preflight { endpoint, channel } => {
-                let client = self.client.clone();
+                let client = self.client.now();
                 self.jobs.spawn(async move {
                     Done::Preflight(endpoint, client.preflight(endpoint, channel).await)
                 });
@@ -366,6 +373,7 @@ impl Task {
                 trail::preflight(&self.config.name, endpoint, &said);
                 self.tell(Event::Preflight { endpoint, said });
             }
+            Done::LookedUp(at, received) => self.looked_up(at, received),
             Done::Committed(result) => {
                 result?;
                 let answered = std::mem::take(&mut self.committing);
@@ -395,7 +403,7 @@ impl Task {
     }
 
     /// The end of what is read.
-    fn end(&self) -> crate::types::Offset {
+    fn end(&self) -> Offset {
         self.tail.borrow().end
     }
 
@@ -439,8 +447,12 @@ impl Task {
         self.shown = Some(clock::instant());
         let tail = *self.tail.borrow();
         self.stale = false;
-        let Some(shown) = &self.status else { return };
+        if self.status.is_none() {
+            return;
+        }
         let delivery = self.machine.status();
+        let oldest = self.oldest(&delivery, &tail);
+        let Some(shown) = &self.status else { return };
         let full = (delivery.unburied > 0).then(|| {
             "the dead letters are full: redrive or purge some, or raise \
              destination.dead_letters.max_size"
@@ -449,7 +461,7 @@ impl Task {
         let letters = self.wal.letter_book(&self.config.name);
         let stuck = self.stuck.clone().or(full);
         let endpoints = Arc::clone(&shown.borrow().endpoints);
-        let status = SinkStatus { endpoints, delivery, tail, stuck, letters };
+        let status = SinkStatus { endpoints, delivery, tail, oldest, stuck, letters };
         if let Some(metrics) = &self.metrics {
             metrics.show(&status);
         }

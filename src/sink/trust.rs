@@ -1,6 +1,8 @@
 //! Whom a destination trusts, and who it says it is: TLS to the collectors.
 
+use std::collections::hash_map::DefaultHasher;
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -13,12 +15,23 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use crate::tls::AnyCertificate;
 
 /// TLS to a destination's collectors (`[destination.tls]`), checked and ready. Cheap to clone.
+/// What is made of the same parts is equal.
 #[derive(Clone)]
 pub struct Trust {
     config: Arc<ClientConfig>,
     verified: bool,
     described: Arc<str>,
+    /// Of the parts, contents of files included.
+    digest: u64,
 }
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Trust {}
 
 impl fmt::Debug for Trust {
     /// Without keys.
@@ -28,7 +41,7 @@ impl fmt::Debug for Trust {
 }
 
 /// What TLS is made of, as it was read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct TrustParts<'a> {
     /// PEM certificates of the authorities that collectors' certificates are signed by (`ca_file`).
     /// `None`: those that the system trusts.
@@ -116,7 +129,14 @@ impl Trust {
             if parts.client.is_some() { ", client certificate" } else { "" },
             parts.server_name.map(|name| format!(", as {name}")).unwrap_or_default(),
         );
-        Ok(Self { config: Arc::new(config), verified: parts.verify, described: described.into() })
+        let mut hasher = DefaultHasher::new();
+        parts.hash(&mut hasher);
+        Ok(Self {
+            config: Arc::new(config),
+            verified: parts.verify,
+            described: described.into(),
+            digest: hasher.finish(),
+        })
     }
 
     /// What reqwest takes.

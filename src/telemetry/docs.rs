@@ -12,10 +12,11 @@ pub fn markdown() -> String {
          telemetry::docs` writes it anew. -->\n\
          # Metrics\n\n\
          What `/metrics` of admin says, in Prometheus' text format. Counters begin at 0 with each \
-         start of the\nprocess; a series is there from the first time that it counts. Times are in \
-         seconds, sizes in bytes.\n\
-         Labels take few values: a drain token or a frame id is never one. Alert rules for these \
-         metrics are\nin `ops/prometheus/`.\n",
+         start of the\nprocess, but for those of a destination's books (delivered, filtered, dropped, \
+         skipped, rewound,\ndead-lettered), which go on from where its checkpoint is. A series is \
+         there from the first time that\nit counts. Times are in seconds, sizes in bytes. Labels \
+         take few values: a drain token or a frame id\nis never one. Alert rules for these metrics \
+         are in `ops/prometheus/`.\n",
     );
     for group in GROUPS {
         let mut rows = METRICS.iter().filter(|metric| title(metric.name) == group).peekable();
@@ -48,6 +49,10 @@ fn title(name: &str) -> &'static str {
         "The log"
     } else if begins(&[
         "http_",
+        "ingest_",
+        "tls_certificate_",
+        "framing_",
+        "unknown_drain_",
         "odd_",
         "damaged_gzip",
         "frame",
@@ -93,6 +98,21 @@ mod tests {
             "docs/metrics.md is not what src/telemetry/table.rs says; run \
              `FOREBAY_REGENERATE=1 cargo test --lib telemetry::docs`"
         );
+    }
+
+    #[test]
+    fn what_is_of_ingest_stands_under_ingest() {
+        for (name, group) in [
+            ("forebay_ingest_state", "Ingest"),
+            ("forebay_tls_certificate_not_after_seconds", "Ingest"),
+            ("forebay_framing_errors_total", "Ingest"),
+            ("forebay_unknown_drain_frames_total", "Ingest"),
+            ("forebay_tls_unverified", "Destinations"),
+            ("forebay_dropped_messages_total", "Destinations"),
+        ] {
+            assert!(METRICS.iter().any(|metric| metric.name == name), "{name}");
+            assert_eq!(title(name), group, "{name}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) enum LetterChange {
     /// (by a replay, or after a cursor was moved back): it counts one refusal more, and when an
     /// operator wants it sent again, that still holds.
     Put(Position, Box<DeadLetter>),
-    /// Written in the place of the one that was sent again, and refused again.
+    /// Written in the place of the one that was sent again, and refused again, if that is there.
     Replace(Position, Box<DeadLetter>),
     /// Marked to be sent again, if it is there.
     Redrive(Position, UnixMicros),
@@ -220,13 +220,14 @@ impl LetterChange {
                 redrive: old.redrive,
                 ..*letter
             }),
-            (Self::Put(_, letter) | Self::Replace(_, letter), was) => {
+            (Self::Put(_, letter), was) => {
                 if was.is_none() {
                     book.letters += 1;
                     book.totals.written += 1;
                 }
                 Some(*letter)
             }
+            (Self::Replace(_, letter), Some(_)) => Some(*letter),
             (Self::Redrive(_, when), Some((_, Some(letter)))) => {
                 Some(DeadLetter { redrive: Some(when), ..letter })
             }
@@ -242,7 +243,8 @@ impl LetterChange {
                 None
             }
             // One that is not there, or that cannot be read, is not sent again.
-            (Self::Redrive(..), _) | (Self::Remove(..), None) => return None,
+            // One that was purged while it was on its way does not come back.
+            (Self::Redrive(..), _) | (Self::Remove(..) | Self::Replace(..), None) => return None,
         };
         let is_redriving = redriving(new.as_ref());
         let value = new.map(|letter| letter.encode());
@@ -274,7 +276,7 @@ impl Wal {
     }
 
     /// Makes a dead letter durable that was sent again and refused again: it takes the place of what
-    /// there is, as it is.
+    /// there is, as it is. One that is not there any more stays gone.
     ///
     /// # Errors
     /// When there is no room, or the log takes nothing more.

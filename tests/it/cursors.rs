@@ -83,6 +83,36 @@ async fn a_pause_is_durable_shown_and_loses_nothing() {
     lab.stop().await;
 }
 
+/// What waits for a paused destination grows old, though nothing of it is read: across a restart, too,
+/// as the age is that of the message.
+#[tokio::test]
+async fn what_waits_for_a_paused_destination_is_seen_to_grow_old() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    let control = Control::of(&mut lab);
+    lab.start().await;
+    post(&lab, 0..5).await;
+    lab.drained(SOON).await;
+    let lag = "forebay_lag_seconds{destination=\"splunk\"}";
+    let grows = async |lab: &Lab, beyond: f64| {
+        eventually(SOON, "the lag grows", async || lab.metric(lag).await > Some(beyond)).await;
+        lab.metric(lag).await.unwrap()
+    };
+    assert_eq!(control.ask(&["cursor", "pause", "splunk"]).code, Some(0));
+    eventually(SOON, "nothing waits", async || lab.metric(lag).await == Some(0.0)).await;
+    post(&lab, 5..8).await;
+    let first = grows(&lab, 0.0).await;
+    let second = grows(&lab, first).await;
+    let shown = lab.status().await["destinations"][0]["lag_seconds"].as_f64().unwrap();
+    assert!(shown >= second, "{shown} {second}");
+    lab.kill();
+    lab.start().await;
+    grows(&lab, shown).await;
+    assert_eq!(control.ask(&["cursor", "resume", "splunk"]).code, Some(0));
+    lab.drained(SOON).await;
+    eventually(SOON, "nothing waits", async || lab.metric(lag).await == Some(0.0)).await;
+}
+
 /// Whoever may not change anything cannot pause, and what is not there is said.
 #[tokio::test]
 async fn only_the_token_pauses_and_an_unknown_name_is_said() {

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use forebay::simulate::hec::HecToken;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -310,4 +311,29 @@ async fn a_redrive_outlives_sigkill() {
     assert_eq!((&books["written"], &books["redriven"]), (&json!(LETTERS), &json!(LETTERS)));
     let books = lab.books("splunk").await;
     assert_eq!((books.dead_lettered, books.difference), (LETTERS as u64, 0), "{books:?}");
+}
+
+/// What is purged while it waits to be sent again does not arrive: not even when its collector holds
+/// the redrive, and it stands in a body that is made already.
+#[tokio::test]
+async fn what_is_purged_during_a_redrive_does_not_arrive() {
+    let (mut hec, lab) = refused(2, |number| format!("router {number}").into_bytes()).await;
+    hec.stop().await;
+    hec.indexes = Vec::new();
+    hec.tokens(vec![HecToken::default()]);
+    hec.start();
+    assert_eq!(ask(&lab, &["redrive", "--all"]).code, Some(0));
+    eventually(SOON, "the redrive is held", async || lab.log().contains("held, nothing is lost"))
+        .await;
+    assert_eq!(ask(&lab, &["purge", "0:1", "--yes"]).code, Some(0));
+    hec.stop().await;
+    hec.tokens(Vec::new());
+    hec.start();
+    eventually(SOON, "the other one is sent", async || letters(&lab).await == 0.0).await;
+    let ids: Vec<_> = indexed(&hec).into_keys().collect();
+    assert_eq!(ids, [format!("{:032}:1", 1)], "and no other");
+    let books: Value =
+        serde_json::from_str(&lab.get("/v1/dead-letters").await.unwrap().body).unwrap();
+    let books = &books["destinations"][0];
+    assert_eq!((&books["redriven"], &books["purged"]), (&json!(1), &json!(1)), "{books}");
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{Authority, Frame, Hec, Lab, PASSWORD, SOON, eventually, run};
+use crate::support::{Authority, Control, Frame, Hec, Lab, PASSWORD, SOON, eventually, run};
 
 fn frame(id: &str, password: &str) -> Vec<u8> {
     use base64::Engine as _;
@@ -215,6 +215,54 @@ async fn drains_get_their_names_without_a_restart() {
     assert_eq!(client.answer().await.unwrap().status, 400);
     eventually(SOON, "debug lines are written", async || lab.log().contains("\"level\":\"DEBUG\""))
         .await;
+}
+
+/// A filter goes by the names of drains and apps. A drain that is made anew has another token, and an
+/// app may get another name: what the filter names arrives all the same, from the reload on.
+#[tokio::test]
+async fn a_filter_by_name_follows_its_drains() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(
+        &hec,
+        "[destination.filter]\ndrains = [\"checkout\"]\napps = [\"checkout\"]\n\
+         [destination.batch]\nlinger = \"10ms\"\n",
+    );
+    let drains = lab.path().join("drains.toml");
+    let known = |token: &str, app: &str| {
+        fs::write(&drains, format!("[[drain]]\ntoken = {token:?}\napp = {app:?}\n")).unwrap();
+    };
+    known("d.before", "checkout");
+    lab.edit("data_dir", &format!("drains_file = {drains:?}\ndata_dir"));
+    let control = Control::of(&mut lab);
+    lab.start().await;
+    let settles = async |lab: &Lab, id: &str, token: &str, settled: (u64, u64)| {
+        let frame = Frame { drain: Some(token.to_owned()), ..Frame::new(id, &[id]) };
+        assert_eq!(lab.post(&frame).await, 200);
+        let books = lab.drained(SOON).await;
+        assert_eq!((books.acknowledged, books.filtered), settled, "{id}");
+    };
+    settles(&lab, "1", "d.before", (1, 0)).await;
+    settles(&lab, "2", "d.after", (1, 1)).await;
+    known("d.after", "checkout");
+    lab.reload().await;
+    settles(&lab, "3", "d.before", (1, 2)).await;
+    settles(&lab, "4", "d.after", (2, 2)).await;
+    known("d.after", "shop");
+    let filter = |app: &str| format!("drains = [\"{app}\"]\napps = [\"{app}\"]");
+    lab.edit(&filter("checkout"), &filter("shop"));
+    lab.reload().await;
+    assert_eq!(lab.status().await["config"]["restart_needed"], serde_json::json!([]));
+    settles(&lab, "5", "d.after", (3, 2)).await;
+
+    // A replay goes by the names of now.
+    let started = control.ask(&["replay", "start", "splunk", "--from", "earliest"]);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let expected = ["1", "4", "5", "2", "4", "5"];
+    eventually(SOON, "the replay sends what the filter takes now", async || {
+        let events = hec.ledger.events();
+        events.iter().map(|event| &*event.event).eq(expected)
+    })
+    .await;
 }
 
 /// Writes a certificate that is good until the first of January of a year, and its key.

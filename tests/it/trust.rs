@@ -4,6 +4,7 @@ use base64::Engine as _;
 use forebay::simulate::hec::{HecConfig, HecTls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -136,6 +137,58 @@ async fn a_client_certificate_is_shown_where_one_is_needed() {
     delivers(&with, &hec).await;
 }
 
+/// What TLS is made of is renewed in its files, as its authorities want it now and then.
+#[tokio::test]
+async fn tls_files_are_renewed_without_a_restart() {
+    let [before, after] = ["before", "after"].map(|name| {
+        let (ours, clients) = (Authority::new(name), Authority::new(name));
+        let server = ours.good().tls(Some(&clients));
+        (ours.pem(), clients.named("forebay.internal"), server)
+    });
+    let mut hec = collector(before.2);
+    let mut lab = lab(
+        &hec,
+        "hold_probe = \"100ms\"\n[destination.tls]\nca_file = \"${LAB_CA}\"\n\
+         certificate = \"${LAB_CERT}\"\nprivate_key_file = \"${LAB_KEY}\"\n",
+    );
+    let write = |lab: &Lab, ca: &str, Pair { chain, key }: &Pair| {
+        let file = |name, text: &str| private(lab.path(), name, text);
+        [file("ca.pem", ca), file("c.pem", chain), file("c.key", key)]
+    };
+    let [ca, chain, key] = write(&lab, &before.0, &before.1);
+    set(&mut lab, &[("LAB_CA", &ca), ("LAB_CERT", &chain), ("LAB_KEY", &key)]);
+    lab.start().await;
+    delivers(&lab, &hec).await;
+
+    hec.stop().await;
+    hec.change(|base| base.tls = Some(after.2));
+    hec.start();
+    assert_eq!(lab.post(&Frame::new("F-2", &["c"])).await, 200);
+    eventually(SOON, "the collector is not trusted", async || {
+        lab.status().await["destinations"][0]["endpoints"][0]["state"] == "held"
+    })
+    .await;
+    write(&lab, &after.0, &after.1);
+    lab.reload().await;
+    lab.drained(SOON).await;
+    assert_eq!(hec.ledger.totals().acknowledged, 3);
+    assert_eq!(lab.status().await["config"]["restart_needed"], serde_json::json!([]));
+    assert!(lab.log().contains("TLS and the proxy are renewed"));
+    // What is as it was is left alone: no connection ends for it.
+    lab.reload().await;
+    assert_eq!(lab.log().matches("TLS and the proxy are renewed").count(), 1);
+
+    // A file that is no good changes nothing.
+    private(lab.path(), "c.key", &before.1.key);
+    lab.hang_up();
+    eventually(SOON, "the reload is refused", async || {
+        lab.metric("forebay_config_last_reload_successful").await == Some(0.0)
+    })
+    .await;
+    assert_eq!(lab.post(&Frame::new("F-3", &["d"])).await, 200);
+    lab.drained(SOON).await;
+}
+
 #[tokio::test]
 async fn verification_that_is_off_is_said_everywhere() {
     let hec = collector(Authority::new("nobody").expired().tls(None));
@@ -146,6 +199,15 @@ async fn verification_that_is_off_is_said_everywhere() {
     assert_eq!(lab.status().await["destinations"][0]["tls_verified"], false);
     let unverified = "forebay_tls_unverified{destination=\"splunk\"}";
     assert_eq!(lab.metric(unverified).await, Some(1.0));
+
+    // It is switched on again at run time, and that is said too.
+    lab.edit("verify = false", "verify = true");
+    lab.reload().await;
+    assert_eq!(lab.metric(unverified).await, Some(0.0));
+    let status = lab.status().await;
+    assert_eq!(status["destinations"][0]["tls_verified"], true);
+    assert_eq!(status["config"]["restart_needed"], serde_json::json!([]));
+    lab.kill();
 }
 
 /// A token that is refused is read again, and what was refused goes out with the new one.
@@ -191,13 +253,14 @@ async fn tunnel(mut client: TcpStream) -> Option<String> {
     Some(target)
 }
 
-#[tokio::test]
-async fn a_proxy_is_used_with_its_credentials() {
+/// A collector over TLS and a lab that goes to it through a proxy. Each connection of the proxy is
+/// told.
+async fn proxied(credentials: &str) -> (Hec, Lab, JoinSet<()>, mpsc::Receiver<()>) {
     let ours = Authority::new("ours");
     let hec = collector(ours.good().tls(None));
     let port = Port::free();
     let listener = TcpListener::bind(port.address()).await.unwrap();
-    let (seen, mut tunnels) = tokio::sync::mpsc::channel(64);
+    let (seen, tunnels) = mpsc::channel(64);
     let mut proxy = JoinSet::new();
     proxy.spawn(async move {
         let mut connections = JoinSet::new();
@@ -208,18 +271,40 @@ async fn a_proxy_is_used_with_its_credentials() {
     });
     let mut lab = lab(
         &hec,
-        "proxy = \"${LAB_PROXY}\"\nproxy_credentials_file = \"${LAB_PROXY_PASSWORD}\"\n\
+        "hold_probe = \"100ms\"\nproxy = \"${LAB_PROXY}\"\n\
+         proxy_credentials_file = \"${LAB_PROXY_PASSWORD}\"\n\
          [destination.tls]\nca_file = \"${LAB_CA}\"\n",
     );
     let ca = private(lab.path(), "ca.pem", &ours.pem());
-    let credentials = private(lab.path(), "proxy", "relay:pr0xy-pa55\n");
+    let credentials = private(lab.path(), "proxy", credentials);
     let url = format!("http://{}", port.address());
     set(
         &mut lab,
         &[("LAB_CA", &ca), ("LAB_PROXY_PASSWORD", &credentials), ("LAB_PROXY", Path::new(&url))],
     );
     lab.start().await;
+    (hec, lab, proxy, tunnels)
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_with_its_credentials() {
+    let (hec, lab, _proxy, mut tunnels) = proxied("relay:pr0xy-pa55\n").await;
     delivers(&lab, &hec).await;
     assert!(tunnels.try_recv().is_ok(), "it went through the proxy");
     assert!(!lab.log().contains("pr0xy-pa55"));
+}
+
+#[tokio::test]
+async fn a_proxys_credentials_are_renewed_without_a_restart() {
+    let (hec, mut lab, _proxy, mut tunnels) = proxied("relay:0ld-pa55\n").await;
+    assert_eq!(lab.post(&Frame::new("F-1", &["a", "b"])).await, 200);
+    for _ in 0..3 {
+        tunnels.recv().await.unwrap();
+    }
+    assert_eq!(hec.ledger.totals().accepted, 0, "the proxy lets nobody through");
+    private(lab.path(), "proxy", "relay:pr0xy-pa55\n");
+    lab.reload().await;
+    lab.drained(SOON).await;
+    assert_eq!(hec.ledger.totals().acknowledged, 2);
+    assert!(!lab.log().contains("pr0xy-pa55") && !lab.log().contains("0ld-pa55"));
 }

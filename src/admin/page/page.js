@@ -109,7 +109,7 @@ class Card {
     refill(this.reasons, reasons, () => reasons.map((reason) => make("p", { class: "reason" }, reason)));
 
     const { facts } = this;
-    facts.set("Lag", show.seconds(now.lag_seconds), { small: "oldest in flight" });
+    facts.set("Lag", show.seconds(now.lag_seconds), { small: "oldest not settled" });
     facts.set("Pending", show.count(now.books?.pending), { small: "messages" });
     facts.set("Ack, p50", show.seconds(latest(rows?.acknowledgement_p50_seconds)), {
       small: { off: "not required", unknown: "not known yet" }[now.acknowledgement] ?? "required",

@@ -14,7 +14,7 @@ use crate::config::report::{Report, Reported, Scope};
 use crate::config::table;
 use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
 use crate::hec::Target;
-use crate::hec::mapping::{Format, Mapping, MappingConfig, Nul};
+use crate::hec::mapping::{DrainInfo, Format, Mapping, MappingConfig, Nul};
 use crate::sink::{Affinity, Compression, Config, DeadLetters, RawSource, Start};
 use crate::types::{ByteSize, DestinationName};
 
@@ -166,11 +166,22 @@ fn raw(
         sourcetype: constant(&table::EVENT_SOURCETYPE, &mapping.sourcetype),
         index: constant(&table::EVENT_INDEX, &mapping.index),
     };
-    if mapping.format != Format::Text || mapping.router_fields || !mapping.fields.is_empty() {
+    if mapping.drains.values().any(DrainInfo::maps) {
+        let at = Reader::new(Some(destination), report).place(table::ENDPOINT_TARGET.name());
+        let warning = "here `host`, `source`, `sourcetype`, `index` and `fields` of a [[drain]] do \
+                       nothing: one request carries messages of all drains";
+        report.warn(table::ENDPOINT_TARGET.path, at, warning);
+    }
+    if mapping.format != Format::Text
+        || mapping.nul != Nul::Keep
+        || mapping.router_fields
+        || !mapping.fields.is_empty()
+    {
         let at = section.and_then(|section| section.at);
-        let problem = "with `endpoint_target = \"raw\"` there is no format and there are no fields";
-        let fix =
-            "remove `format`, `fields` and `router_fields`, or write endpoint_target = \"event\"";
+        let problem = "with `endpoint_target = \"raw\"` messages go out as they came: there is no \
+                       format, and there are no fields";
+        let fix = "remove `format`, `nul`, `fields` and `router_fields`, or write \
+                   endpoint_target = \"event\"";
         let key = table::ENDPOINT_TARGET.path;
         result = Err(report.mistake(Scope::File, key, at, problem, fix));
     }

@@ -87,7 +87,8 @@ keys! {
          everything else that is said here. `raw`: `/services/collector/raw` gets the messages \
          with their syslog headers, a line each, and Splunk makes of them what the props of the \
          sourcetype say; `host`, `source`, `sourcetype` and `index` then are the same for all \
-         and hold no variables, and there are no indexed fields, and no `event_id`.",
+         and hold no variables, what a `[[drain]]` says of them does nothing, and there are no \
+         indexed fields, and no `event_id`.",
     );
     LANES = key(
         "destination.lanes", Count { min: 1, max: 64 }, Value("2"),
@@ -110,7 +111,7 @@ keys! {
     );
     TIMEOUT = key(
         "destination.timeout", time(secs(1), secs(HOUR)), Value("60s"),
-        "How long one request may take, and how long connecting may take.",
+        "How long one request may take. Connecting has the same time, and 10s at most.",
     );
     RETRY_INITIAL = key(
         "destination.retry_initial", time(ms(1), secs(HOUR)), Value("250ms"),
@@ -126,20 +127,20 @@ keys! {
         "How long an endpoint that refuses on principle (bad token, no acknowledgement) rests \
          before it is probed.",
     );
-    PROXY = key(
+    PROXY = live(key(
         "destination.proxy", Text,
         Absent { example: "\"http://proxy.example.com:3128\"", means: "reached directly" },
         "A proxy on the way to the collectors: its URL, without credentials. The environment \
          (`HTTPS_PROXY`) is not asked.",
-    );
-    PROXY_CREDENTIALS_FILE = key(
+    ));
+    PROXY_CREDENTIALS_FILE = live(key(
         "destination.proxy_credentials_file", SecretFile,
         Absent {
             example: "\"${CREDENTIALS_DIRECTORY}/proxy\"",
             means: "the proxy asks for none",
         },
         "A file that holds `user:password` for the proxy.",
-    );
+    ));
 
     BATCH_MAX_BYTES = key(
         "destination.batch.max_bytes",
@@ -244,16 +245,18 @@ keys! {
          `postgres`, `redis`, `addon`.",
     );
 
-    FILTER_DRAINS = key(
+    FILTER_DRAINS = live(key(
         "destination.filter.drains", List,
         Absent { example: "[\"checkout\"]", means: "every drain" },
-        "Only messages of these drains: the `app` of a `[[drain]]`, or a drain's token.",
-    );
-    FILTER_APPS = key(
+        "Only messages of these drains: the `app` of a `[[drain]]`, or a drain's token. The \
+         `[[drain]]` of one that is replaced has to stay as long as messages of it are not \
+         delivered: without it they are of no drain of that name any more.",
+    ));
+    FILTER_APPS = live(key(
         "destination.filter.apps", List,
         Absent { example: "[\"checkout\", \"cart\"]", means: "every app" },
         "Only messages of these apps, as `app` in templates has them.",
-    );
+    ));
     FILTER_SEVERITY = key(
         "destination.filter.severity",
         Choice {
@@ -274,30 +277,30 @@ keys! {
         "No message whose text matches one of these regular expressions.",
     );
 
-    TLS_CA_FILE = key(
+    TLS_CA_FILE = live(key(
         "destination.tls.ca_file", Path,
         Absent { example: "\"/etc/forebay/splunk-ca.pem\"", means: "the system's authorities" },
         "A file of PEM certificates: only what they have signed is trusted.",
-    );
-    TLS_CERTIFICATE = key(
+    ));
+    TLS_CERTIFICATE = live(key(
         "destination.tls.certificate", Path,
         Absent { example: "\"/etc/forebay/client.pem\"", means: "forebay shows none" },
         "A file with the PEM certificate chain that forebay shows to the collectors. With \
          `private_key_file`.",
-    );
-    TLS_PRIVATE_KEY_FILE = key(
+    ));
+    TLS_PRIVATE_KEY_FILE = live(key(
         "destination.tls.private_key_file", SecretFile,
         Absent { example: "\"${CREDENTIALS_DIRECTORY}/client.key\"", means: "as above" },
         "A file with the PEM private key of the certificate.",
-    );
-    TLS_SERVER_NAME = key(
+    ));
+    TLS_SERVER_NAME = live(key(
         "destination.tls.server_name", Text,
         Absent { example: "\"SplunkServerDefaultCert\"", means: "the host of the URL" },
         "The name a collector's certificate has to have.",
-    );
-    TLS_VERIFY = key(
+    ));
+    TLS_VERIFY = live(key(
         "destination.tls.verify", Flag, Value("true"),
         "Whether certificates are checked. `false` lets whoever sits in between read the token \
          and the logs; forebay says so at every start, in its metrics and in its status.",
-    );
+    ));
 }

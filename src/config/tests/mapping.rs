@@ -106,10 +106,31 @@ fn the_raw_endpoint_takes_constants_only() {
             ),
             (
                 "endpoint_target = \"raw\"\nevent.format = \"json\"",
-                "5: destination.endpoint_target: with `endpoint_target = \"raw\"` there is no format and there are no fields; remove `format`, `fields` and `router_fields`, or write endpoint_target = \"event\"",
+                "5: destination.endpoint_target: with `endpoint_target = \"raw\"` messages go out as they came: there is no format, and there are no fields; remove `format`, `nul`, `fields` and `router_fields`, or write endpoint_target = \"event\"",
+            ),
+            (
+                "endpoint_target = \"raw\"\nevent.nul = \"replace\"",
+                "5: destination.endpoint_target: with `endpoint_target = \"raw\"` messages go out as they came: there is no format, and there are no fields; remove `format`, `nul`, `fields` and `router_fields`, or write endpoint_target = \"event\"",
             ),
         ],
     );
+}
+
+/// A drain is everybody's: what it says of its events is right for the other destinations.
+#[test]
+fn the_raw_endpoint_warns_of_drains_that_say_what_it_cannot_do() {
+    let minimal = MINIMAL.trim();
+    let warned = |target: &str, says: &str| {
+        let drain = format!("[[drain]]\ntoken = \"d.1\"\napp = \"a\"\n{says}");
+        let text = format!("{minimal}\nendpoint_target = \"{target}\"\n{drain}");
+        let loaded = parse(&text).expect("right");
+        let about = "f.toml:4: destination.endpoint_target: here `host`";
+        loaded.warnings.iter().filter(|warning| warning.starts_with(about)).count()
+    };
+    for says in ["host = \"h\"", "sourcetype = \"s\"", "index = \"i\"", "fields.team = \"t\""] {
+        assert_eq!((warned("raw", says), warned("event", says)), (1, 0), "{says}");
+    }
+    assert_eq!((warned("raw", ""), warned("raw", "profile = \"shuttle\"")), (0, 0));
 }
 
 #[test]

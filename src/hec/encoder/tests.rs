@@ -9,6 +9,7 @@ use super::super::mapping::{DrainInfo, MappingConfig};
 use super::*;
 use crate::logplex::{Framing, Kind, pieces};
 
+mod bounds;
 mod cache;
 mod shapes;
 

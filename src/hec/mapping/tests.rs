@@ -167,8 +167,10 @@ fn debug_shows_no_drain_token() {
     let drains = Arc::new(
         [("d.secret".to_owned(), DrainInfo { app: "a".to_owned(), ..DrainInfo::default() })].into(),
     );
-    let config = MappingConfig { drains, ..MappingConfig::default() };
+    let filter = Filter { drains: Some(vec!["d.secret".to_owned()]), ..Filter::default() };
+    let config = MappingConfig { drains, filter, ..MappingConfig::default() };
     assert!(!format!("{config:?}").contains("secret"));
+    assert!(!format!("{:?}", DrainSettings::of(&config)).contains("secret"));
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Work on the log: bodies to be made, batches to be cut, dead letters to be written.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use tokio::time::sleep_until;
 
 use crate::clock;
-use crate::delivery::{EndpointId, Event, ReadBatch};
+use crate::delivery::{EndpointId, Event, ReadBatch, Status};
 use crate::hec::Reason;
 use crate::record::DeadLetter;
-use crate::types::{BatchId, Position, PositionRange};
+use crate::types::{BatchId, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::ReadError;
 
 use super::super::pack::Again;
@@ -171,6 +172,46 @@ impl Task {
                 None => Done::Buried(batch, Ok(())),
             }
         });
+    }
+
+    /// When the oldest message arrived that is not settled. The machine knows that of what it has
+    /// read; while it has nothing, because it is paused for example, the next frame is looked up.
+    pub(super) fn oldest(&mut self, delivery: &Status, tail: &Tail) -> Option<UnixMicros> {
+        if delivery.oldest_unsettled.is_some() || delivery.pending(tail) == 0 {
+            return delivery.oldest_unsettled;
+        }
+        let next = delivery.read.offset;
+        match self.waiting {
+            Some((at, received)) if at == next => received,
+            _ => {
+                self.look_up(next);
+                None
+            }
+        }
+    }
+
+    fn look_up(&mut self, at: Offset) {
+        if std::mem::replace(&mut self.looking_up, true) {
+            return;
+        }
+        let reader = self.wal.reader();
+        self.jobs.spawn_blocking(move || {
+            let mut received = None;
+            let read = reader.read(at, at.next(), |entry| {
+                received = Some(entry.record.received);
+                ControlFlow::Break(())
+            });
+            // What cannot be read is told by whoever needs more of it than its age.
+            Done::LookedUp(at, received.filter(|_| read.is_ok()))
+        });
+    }
+
+    pub(super) fn looked_up(&mut self, at: Offset, received: Option<UnixMicros>) {
+        self.looking_up = false;
+        self.waiting = Some((at, received));
+        if self.machine.read_position().offset == at {
+            self.show();
+        }
     }
 
     fn unstick(&mut self) {

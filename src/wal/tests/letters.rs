@@ -230,3 +230,25 @@ fn a_store_without_a_place_for_letters_gets_one() {
     run(bury(&wal, "a", 1)).unwrap();
     assert_eq!((tail(&wal).end, offsets(&wal, "a")), (Offset::new(1), vec![1]));
 }
+
+/// What is purged while it is on its way stays gone, whatever its collector says of it.
+#[test]
+fn a_letter_that_is_refused_again_takes_the_place_of_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(&dir);
+    run(async {
+        let again = DeadLetter { refusals: 2, ..letter("1") };
+        bury(&wal, "a", 1).await.unwrap();
+        wal.redrive(&name("a"), &[at(1)], UnixMicros::new(5)).await.unwrap();
+        wal.bury_again(&name("a"), at(1), again.clone(), ROOM).await.unwrap();
+        assert_eq!(wal.letter(&name("a"), at(1)).unwrap().as_ref(), Some(&again));
+        let book = wal.letter_book(&name("a"));
+        assert_eq!((book.letters, book.redriving, book.totals.written), (1, 0, 1));
+
+        wal.remove_letters(&name("a"), &[at(1)], Removal::Purged).await.unwrap();
+        let purged = wal.letter_book(&name("a"));
+        wal.bury_again(&name("a"), at(1), again, ROOM).await.unwrap();
+        assert_eq!(wal.letter(&name("a"), at(1)).unwrap(), None);
+        assert_eq!(wal.letter_book(&name("a")), purged);
+    });
+}

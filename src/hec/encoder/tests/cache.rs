@@ -73,7 +73,7 @@ fn more_sources_than_the_cache_holds_are_still_told_apart() {
 }
 
 #[test]
-fn what_is_too_large_to_keep_is_encoded_all_the_same() {
+fn what_is_too_large_to_keep_is_cut_and_encoded_all_the_same() {
     let mut encoder = encoder(&config());
     let (long, query) = ("x".repeat(100_000), format!("app={}", "q".repeat(100_000)));
     for proc_id in [&long, "web.1", &long, &format!("{long}y"), "web.1"] {
@@ -81,8 +81,10 @@ fn what_is_too_large_to_keep_is_encoded_all_the_same() {
             let unknown = FrameFacts { drain_token: None, query, ..facts() };
             let piece = format!("<190>1 2026-01-02T03:04:05Z host app {proc_id} - text");
             let made = event(&mut encoder, unknown, piece.as_bytes());
-            assert_eq!(made.field("dyno"), Some(proc_id));
-            assert_eq!(made.host.len(), if query.is_empty() { "heroku".len() } else { 100_000 });
+            assert_eq!(made.field("dyno"), proc_id.get(..1024).or(Some(proc_id)));
+            assert_eq!(made.host.len(), if query.is_empty() { "heroku".len() } else { 1024 });
+            let is_cut = proc_id.len() > 1024 || !query.is_empty();
+            assert_eq!(made.field("truncated").is_some(), is_cut);
         }
     }
 }

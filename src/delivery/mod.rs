@@ -49,6 +49,7 @@ mod machine;
 mod machine_tests;
 #[cfg(any(test, fuzzing))]
 mod model;
+mod patience;
 mod refuse;
 mod restore;
 mod settle;
@@ -249,7 +250,7 @@ pub enum PostOutcome {
         /// The collector says that its queues fill up (codes 24 and 25).
         pressed: bool,
     },
-    /// Certainly not accepted; the collector is alive and will take it later.
+    /// Certainly not accepted, by the collector's own word; it is alive and will take it later.
     Busy {
         /// `Retry-After`.
         after: Option<Duration>,
@@ -421,7 +422,7 @@ pub enum Note {
         batch: BatchId,
         /// What was in it.
         range: PositionRange,
-        /// Time from its 2xx to the acknowledgement.
+        /// Time from the 2xx of the POST that is acknowledged.
         after: Duration,
     },
     /// An event was dead-lettered.

@@ -1,6 +1,7 @@
 //! Seeded worlds: a log that grows, with events in it that no collector takes; collectors that are
-//! busy, die, forget, lie, lose answers and refuse everything for a while; processes that are
-//! killed and go on from their last durable checkpoint; a log that is full and drops its oldest
+//! busy, die, forget, lie, lose answers, acknowledge too late and refuse everything for a while;
+//! proxies that lose them; hours in which nothing is sent and channels are forgotten; processes
+//! that are killed and go on from their last durable checkpoint; a log that is full and drops its oldest
 //! frames. Time is virtual, the truth is known, and every promise is checked at every step:
 //!
 //! 1. every message is indexed in the end, or in the dead letters, or makes no event, or the log has
@@ -39,9 +40,15 @@ struct Plan {
     kills: bool,
     /// How long old channels are asked after a start.
     recall: Duration,
+    /// How long acknowledgements take, if not as usual.
+    acks: Option<Duration>,
 }
 
-const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(4) };
+const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(4), acks: None };
+
+/// A collector forgets a channel that nobody uses for so long. Splunk's own time is twice the
+/// default of `ack_timeout`, too.
+const IDLE: Duration = Duration::from_secs(40);
 
 fn config(endpoints: usize, recall: Duration) -> Config {
     Config {
@@ -68,7 +75,6 @@ fn config(endpoints: usize, recall: Duration) -> Config {
 
 /// What a collector remembers of one request.
 struct Request {
-    events: Vec<Position>,
     indexed_at: Duration,
     reported: bool,
 }
@@ -76,6 +82,8 @@ struct Request {
 #[derive(Default)]
 struct Collector {
     channels: BTreeMap<ChannelId, Vec<Request>>,
+    /// When each channel was posted on or asked about last.
+    used: BTreeMap<ChannelId, Duration>,
     down_until: Duration,
 }
 
@@ -85,8 +93,7 @@ enum Pending {
     Event(Event),
     Indexed {
         endpoint: usize,
-        channel: ChannelId,
-        id: usize,
+        events: Vec<Position>,
         life: u64,
     },
     /// A POST reaches its collector.
@@ -195,6 +202,13 @@ impl World {
         self.faulty() && self.seed.is_multiple_of(5) && phase.contains(&self.now)
     }
 
+    /// For a while, every eleventh world's acknowledgements take longer than they are waited for.
+    fn slow_acks(&self) -> Option<Duration> {
+        let phase = Duration::from_secs(20)..Duration::from_secs(70);
+        let slow = self.faulty() && self.seed % 11 == 7 && phase.contains(&self.now);
+        self.plan.acks.or_else(|| slow.then_some(Duration::from_secs(75)))
+    }
+
     /// Every other world: collectors that restart all the time, come back at once, answer slowly
     /// and index fast. What a restarted collector says about a batch that a POST on its way has
     /// just brought there is mistaken for another batch here, if anywhere.
@@ -219,12 +233,20 @@ impl World {
         let last_frame = Duration::from_secs(100);
         let mut next_frame = Duration::ZERO;
         loop {
-            if self.now >= next_frame {
+            // Where acknowledgements are always late, everything is never settled while it grows.
+            let grows = self.now < FAULTS_END || self.plan.acks.is_none();
+            if grows && self.now >= next_frame {
                 // At the end something is to come that can be taken: an event that was refused
                 // waits for that.
                 let early = self.now < last_frame;
                 self.grow(early && !self.seed.is_multiple_of(3));
-                let wait = if early { self.dice(1500) } else { 20_000 };
+                let quiet = self.seed % 4 == 2 && self.dice(30) == 0;
+                let wait = match early {
+                    // Longer than a channel lives that nobody uses.
+                    true if quiet => 45_000 + self.dice(20_000),
+                    true => self.dice(1500),
+                    false => 20_000,
+                };
                 next_frame = self.now + Duration::from_millis(wait);
             }
             if self.faulty() && self.dice(if self.stormy() { 40 } else { 400 }) == 0 {
@@ -361,9 +383,7 @@ impl World {
         match what {
             Pending::Event(event) if alive => self.tell(event),
             Pending::Event(_) => {}
-            Pending::Indexed { endpoint, channel, id, life } => {
-                self.index(endpoint, channel, id, life);
-            }
+            Pending::Indexed { endpoint, events, life } => self.index(endpoint, events, life),
             Pending::Arrives { lane, endpoint, channel, range } => {
                 let outcome = self.arrive(endpoint, channel, range);
                 let wait = Duration::from_millis(self.dice(if self.stormy() { 500 } else { 30 }));
@@ -451,13 +471,32 @@ fn poison_alone_duplicates_nothing() {
     }
 }
 
+/// Acknowledgements that take several times as long as they are waited for: delivery gets on, and
+/// does not send everything again and again.
+#[test]
+fn acknowledgements_that_always_come_late_delay_delivery_and_double_little() {
+    let (mut duplicates, mut events) = (0, 0);
+    for (seed, acks) in (0..60).zip([25, 50, 90, 200].into_iter().cycle()) {
+        let acks = Some(Duration::from_secs(acks));
+        let plan = Plan { faults: false, kills: false, acks, ..ALL };
+        let world = World::new(seed, plan);
+        let (twice, _) = world.run();
+        duplicates += twice;
+        events += 200;
+    }
+    println!("{duplicates} duplicates of {events} events");
+    assert!(duplicates > 0, "they do come late");
+    assert!(duplicates < events / 2, "{duplicates} of {events}");
+}
+
 /// What it saves to ask the last process's channels: events that are indexed twice for each kill.
 #[test]
 fn old_channels_that_are_asked_save_most_duplicates_of_a_kill() {
     let per_kill = |recall| {
         let (mut duplicates, mut kills) = (0, 0);
         for seed in 0..100 {
-            let world = World::new(seed, Plan { faults: false, kills: true, recall }).run();
+            let plan = Plan { faults: false, kills: true, recall, ..ALL };
+            let world = World::new(seed, plan).run();
             duplicates += world.0;
             kills += world.1;
         }

@@ -135,7 +135,10 @@ fn with_acknowledgement_off_a_refusal_settles_nothing() {
 /// everything, and one that refuses every event is.
 #[test]
 fn with_acknowledgement_off_a_burst_of_bad_events_holds_nothing() {
-    let off = || Config { acknowledgement: Acknowledgement::Off, ..one_lane() };
+    let off = || {
+        let acknowledgement = Acknowledgement::Off;
+        Config { acknowledgement, window: count(50), ..one_lane() }
+    };
     let mut rig = Rig::new(off());
     rig.grow(20 * BATCH);
     let mut steps = 0;

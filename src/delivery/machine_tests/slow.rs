@@ -204,6 +204,22 @@ fn the_answer_to_a_copy_changes_nothing_behind_an_unsettled_batch_either() {
     }
 }
 
+/// A collector that forgets a channel sends nothing again that is sent again already.
+#[test]
+fn what_was_given_up_on_a_forgotten_channel_is_not_sent_again_a_second_time() {
+    let (mut rig, old) = unacked(2);
+    rig.grow(BATCH);
+    let third = rig.send();
+    hear(&mut rig, |_, _| false, |rig| !rig.resent().is_empty());
+    assert_eq!(rig.resent(), [(1, ResendReason::AckTimeout)], "the first is taboo during a POST");
+    assert_eq!(third.channel, old.channel);
+    rig.accepted(third, 0);
+    let mut resent = rig.resent();
+    resent.sort_by_key(|(batch, _)| *batch);
+    let forgotten = ResendReason::ChannelForgotten;
+    assert_eq!(resent, [(0, forgotten), (1, ResendReason::AckTimeout), (2, forgotten)]);
+}
+
 #[test]
 fn an_id_is_not_asked_about_for_ever() {
     let (mut rig, old) = unacked(1);

@@ -76,6 +76,12 @@ impl Table {
     }
 }
 
+/// The value that so many hundredths of the sorted ones do not exceed.
+pub(super) fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
+    let at = (sorted.len() * hundredths).div_ceil(100);
+    sorted.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -4,7 +4,9 @@
 //! ```console
 //! $ cargo bench --bench relay -- --quick
 //! $ cargo bench --bench relay -- --runs 5 --peer 'vector -c vector.toml' --peer-path /events
+//! $ cargo bench --bench relay -- --scale --runs 3 --seconds 3
 //! $ cargo bench --bench relay -- --soak 10GB
+//! $ cargo bench --bench relay -- --light
 //! ```
 //!
 //! The table goes to standard output, what happens meanwhile to standard error. A figure is the
@@ -24,6 +26,7 @@
 mod case;
 mod children;
 mod figures;
+mod light;
 mod options;
 mod proc;
 mod roles;
@@ -46,6 +49,7 @@ fn main() {
     runtime.block_on(async {
         match options.soak {
             Some(size) => soak::run(&options, size.get()).await,
+            None if options.light => light::run(&options).await,
             None => measure(&options).await,
         }
     });

@@ -41,6 +41,9 @@ pub(super) struct Options {
     /// drains the backlog, and waits until its space is free.
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub(super) soak: Option<ByteSize>,
+    /// Instead of all that: how long a single frame takes to its acknowledgement, one at a time.
+    #[arg(long, conflicts_with = "soak")]
+    pub(super) light: bool,
     /// Where relays listen.
     #[arg(long, default_value = "127.0.0.1:18080", value_name = "ADDRESS")]
     pub(super) ingest: SocketAddr,

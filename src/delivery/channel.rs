@@ -226,8 +226,8 @@ impl Channel {
         hurry: bool,
         chance: &mut Chance,
     ) -> Vec<AckId> {
+        let step = if news || hurry { 0 } else { self.idle_polls.min(POLLS.len() - 1) };
         self.idle_polls = if news { 0 } else { self.idle_polls.saturating_add(1) };
-        let step = if hurry { 0 } else { self.idle_polls.min(POLLS.len() - 1) };
         let wait = chance.around(POLLS.get(step).copied().unwrap_or(FIRST_POLL));
         let due = now + wait;
         // A batch accepted while the poll was on its way has asked for an early one.
@@ -249,6 +249,27 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The second question comes as soon as the first, or what is acknowledged in 200 ms is heard of
+    /// after 600.
+    #[test]
+    fn questions_that_bring_nothing_come_ever_more_slowly() {
+        let mut channel = Channel::new(EndpointId(0), LaneId(0), Duration::ZERO);
+        let mut chance = Chance::new(1);
+        assert!(channel.accepted(Duration::ZERO, AckId::new(0), BatchId::new(0)));
+        let mut asked_at = Vec::new();
+        for _ in 0..8 {
+            let now = channel.poll_due().unwrap();
+            asked_at.push(now);
+            channel.ask();
+            channel.answered(now, false, false, &mut chance);
+        }
+        assert_eq!(asked_at.first(), Some(&FIRST_POLL));
+        let waits = asked_at.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
+        for (wait, meant) in waits.zip([0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0]) {
+            assert!((meant * 0.75..=meant * 1.25).contains(&wait), "{wait} s, not about {meant}");
+        }
+    }
 
     #[test]
     fn a_channel_gives_10000_ids_and_lives_ten_minutes() {

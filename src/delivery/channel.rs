@@ -261,7 +261,7 @@ mod tests {
         for _ in 0..8 {
             let now = channel.poll_due().unwrap();
             asked_at.push(now);
-            channel.ask();
+            channel.ask(now);
             channel.answered(now, false, false, &mut chance);
         }
         assert_eq!(asked_at.first(), Some(&FIRST_POLL));

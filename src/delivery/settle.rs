@@ -30,7 +30,10 @@ impl Delivery {
         let endpoint = lane.endpoint;
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.posting = false;
-            if matches!(outcome, PostOutcome::Accepted { .. } | PostOutcome::Refused { .. }) {
+            // Whoever took nothing may not even have looked at the channel.
+            if let PostOutcome::Accepted { .. } | PostOutcome::Refused { ack: Some(_), .. } =
+                &outcome
+            {
                 channel.took(since);
             }
         }

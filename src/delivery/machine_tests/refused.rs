@@ -145,7 +145,7 @@ fn with_acknowledgement_off_a_burst_of_bad_events_holds_nothing() {
     while rig.settled() < 20 * BATCH {
         for sent in rig.sends() {
             let bad = range(&rig, sent).position(|at| at % BATCH == 2);
-            let outcome = bad.map_or(accepted(None), |bad| refused(Some(bad as u64), None));
+            let outcome = bad.map_or_else(|| accepted(None), |bad| refused(Some(bad as u64), None));
             rig.posted(sent, outcome);
         }
         rig.pass(100 * MS);

@@ -147,11 +147,10 @@ impl World {
 /// means is not for this world to say.
 fn page_of_a_proxy() -> PostOutcome {
     let page = b"upstream connect error or disconnect/reset before headers";
-    match Verdict::of(503, page, None, UnixMicros::default()) {
-        Verdict::Busy { .. } => PostOutcome::Busy { after: None },
-        verdict => {
-            assert!(matches!(verdict, Verdict::Doubt { .. }), "{verdict:?}");
-            PostOutcome::Doubt { after: None }
-        }
+    let verdict = Verdict::of(503, page, None, UnixMicros::default());
+    if matches!(verdict, Verdict::Busy { .. }) {
+        return PostOutcome::Busy { after: None };
     }
+    assert!(matches!(verdict, Verdict::Doubt { .. }), "{verdict:?}");
+    PostOutcome::Doubt { after: None }
 }

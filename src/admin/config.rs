@@ -17,6 +17,10 @@ pub struct Config {
     pub token: Option<Secret>,
     /// The drains that are known by name, for `/v1/drains`.
     pub drains: Vec<Drain>,
+    /// Whether the app of a frame can also be what its drain's URL says (`?app=`): such parameters
+    /// are kept (`ingest.query`), and drains that are not configured may send
+    /// (`ingest.unknown_drain`).
+    pub apps_from_urls: bool,
 }
 
 /// A drain that is known by name.

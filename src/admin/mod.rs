@@ -106,16 +106,30 @@ struct Shared {
 
 /// The drains that are known by name. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct KnownDrains(Arc<ArcSwap<Vec<Drain>>>);
+pub struct KnownDrains(Arc<ArcSwap<Known>>);
+
+/// What is known of the apps that frames come from.
+#[derive(Debug)]
+struct Known {
+    drains: Vec<Drain>,
+    /// Whether there may be others, which a drain's URL names.
+    apps_from_urls: bool,
+}
+
+impl Known {
+    fn of(config: &Config) -> Self {
+        Self { drains: config.drains.clone(), apps_from_urls: config.apps_from_urls }
+    }
+}
 
 impl KnownDrains {
-    fn new(drains: Vec<Drain>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(drains)))
+    fn new(config: &Config) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Known::of(config))))
     }
 
-    /// From now on, `/v1/drains` has these.
-    pub fn set(&self, drains: Vec<Drain>) {
-        self.0.store(Arc::new(drains));
+    /// From now on, `/v1/drains` has those of this configuration.
+    pub fn set(&self, config: &Config) {
+        self.0.store(Arc::new(Known::of(config)));
     }
 }
 
@@ -151,7 +165,7 @@ impl Admin {
                 (Listener::Unix(listener, file), config.listen.clone(), Access::Everybody)
             }
         };
-        let shared = Shared { view, access, drains: KnownDrains::new(config.drains.clone()) };
+        let shared = Shared { view, access, drains: KnownDrains::new(config) };
         Ok(Self { listener, listen, shared })
     }
 

@@ -1,5 +1,6 @@
 //! `/v1/replays`: stretches of the log that are sent once more.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
 use axum::Json;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::record::{Checkpoint, Replay, ReplayFilter, ReplayId, ReplayState};
+use crate::sink::{SinkHandle, Trouble};
 use crate::types::{OffsetRange, Position, UnixMicros};
 use crate::wal::{Place, ReplayError, Wal};
 
@@ -23,6 +25,9 @@ use super::place::{Written, no_place, written};
 /// to spare: a request is answered after seconds at most.
 const SLACK_MICROS: i64 = 60_000_000;
 
+/// The most apps that a message names.
+const APPS: usize = 20;
+
 /// The longest token or app.
 const LONGEST: usize = 256;
 
@@ -33,9 +38,12 @@ pub struct ReplayStatus {
     pub id: String,
     /// Where to.
     pub destination: String,
-    /// `running`; `waiting` for the one before it, or for its destination, which is not configured
-    /// any more; `finished`; `cancelled`.
+    /// `running`; `held`, all collectors wait for an operator; `stuck`, the log cannot be read or no
+    /// dead letter be written; `waiting` for the one before it, or for its destination, which is not
+    /// configured any more; `finished`; `cancelled`.
     pub state: &'static str,
+    /// Why it does not come on, if it does not.
+    pub reason: Option<String>,
     /// Whether its destination is configured.
     pub configured: bool,
     /// The first frame of the stretch.
@@ -68,10 +76,19 @@ pub struct ReplayStatus {
     pub pending: u64,
     /// What is settled of the whole, from 0 to 1.
     pub progress: f64,
+    /// Messages settled a second, over the last half minute, while it runs.
+    pub messages_per_second: Option<f64>,
+    /// How long the rest takes at that rate, in seconds.
+    pub remaining_seconds: Option<f64>,
+    /// How long nothing of it has been settled, in seconds, while it is the one that is sent.
+    pub stalled_seconds: Option<f64>,
     /// When it was asked for.
     pub created: String,
     /// When it was finished or cancelled.
     pub ended: Option<String>,
+    /// What whoever has asked for it should know. In the answer to that only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl ReplayStatus {
@@ -81,15 +98,37 @@ impl ReplayStatus {
         let all = view.wal.replays();
         let rows = all.iter().map(|replay| {
             let mut before = all.iter().take_while(|other| other.id != replay.id);
-            let waits =
-                before.any(|other| other.is_open() && other.destination == replay.destination);
-            let configured = view.sinks.iter().any(|sink| *sink.name() == replay.destination);
-            Self::of(replay, configured, waits)
+            let first =
+                before.find(|other| other.is_open() && other.destination == replay.destination);
+            let sink = view.sinks.iter().find(|sink| *sink.name() == replay.destination);
+            Self::of(replay, sink, first.map(|first| &first.id))
         });
         rows.collect()
     }
 
-    fn of(replay: &Replay, configured: bool, waits: bool) -> Self {
+    /// `sink` is its destination, `first` the one that is sent before it.
+    fn of(replay: &Replay, sink: Option<&SinkHandle>, first: Option<&ReplayId>) -> Self {
+        let run = sink.and_then(SinkHandle::replay);
+        let run = run.filter(|run| replay.is_open() && run.id == replay.id);
+        let (state, reason) = match (replay.state, &run) {
+            (ReplayState::Finished, _) => ("finished", None),
+            (ReplayState::Cancelled, _) => ("cancelled", None),
+            (ReplayState::Open, _) if sink.is_none() => {
+                let why = "its destination is not configured: configure it again, or cancel this";
+                ("waiting", Some(why.to_owned()))
+            }
+            (ReplayState::Open, _) if first.is_some() => {
+                ("waiting", first.map(|id| format!("{id} is sent first")))
+            }
+            (ReplayState::Open, Some(run)) => match run.trouble.clone() {
+                Some(Trouble::Held(why)) => ("held", Some(why)),
+                Some(Trouble::Stuck(why)) => ("stuck", Some(why)),
+                Some(Trouble::Resting(why)) => ("running", Some(why)),
+                None => ("running", None),
+            },
+            (ReplayState::Open, None) => ("running", None),
+        };
+        let rate = run.as_ref().and_then(|run| run.rate);
         let Checkpoint { position, totals, .. } = replay.checkpoint;
         let (messages, pending) = (replay.messages(), replay.pending());
         let short = |token: &String| {
@@ -99,13 +138,9 @@ impl ReplayStatus {
         Self {
             id: replay.id.to_string(),
             destination: replay.destination.to_string(),
-            state: match replay.state {
-                ReplayState::Open if waits || !configured => "waiting",
-                ReplayState::Open => "running",
-                ReplayState::Finished => "finished",
-                ReplayState::Cancelled => "cancelled",
-            },
-            configured,
+            state,
+            reason,
+            configured: sink.is_some(),
             first_offset: replay.range.start.get(),
             end_offset: replay.range.end.get(),
             from: replay.filter.from.map(written),
@@ -121,8 +156,12 @@ impl ReplayStatus {
             dropped: totals.dropped,
             pending,
             progress: 1.0 - pending as f64 / messages.max(1) as f64,
+            messages_per_second: rate,
+            remaining_seconds: rate.filter(|rate| *rate > 0.0).map(|rate| pending as f64 / rate),
+            stalled_seconds: run.map(|run| run.stalled.as_secs_f64()),
             created: written(replay.created),
             ended: replay.ended.map(written),
+            warning: None,
         }
     }
 }
@@ -154,6 +193,8 @@ pub(super) async fn start(
     let Json(wanted) =
         body.map_err(|error| Problem::new(error.status(), error.body_text(), fix))?;
     let name = sink(&shared, &wanted.destination)?.name().clone();
+    let warning =
+        wanted.app.as_deref().map(|app| look_for_app(&shared, app)).transpose()?.flatten();
     let wal = shared.view.wal.clone();
     // It reads the log, and waits for the disk.
     let started = tokio::task::spawn_blocking(move || {
@@ -173,7 +214,34 @@ pub(super) async fn start(
         Ok(id) => id?,
         Err(error) => return Err(Problem::internal(error)),
     };
-    shown(&shared, &id).map(|replay| (StatusCode::CREATED, replay))
+    let Json(replay) = shown(&shared, &id)?;
+    Ok((StatusCode::CREATED, Json(ReplayStatus { warning, ..replay })))
+}
+
+/// What is to be said about an app: nothing when a drain of that name is configured. Where all apps
+/// are those of configured drains, another one is a mistake.
+fn look_for_app(shared: &Shared, app: &str) -> Result<Option<String>, Problem> {
+    let known = shared.drains.0.load();
+    if known.drains.iter().any(|drain| drain.app == app) {
+        return Ok(None);
+    }
+    let names: BTreeSet<&str> = known.drains.iter().map(|drain| drain.app.as_str()).collect();
+    let many = names.len().saturating_sub(APPS);
+    let mut list = names.into_iter().take(APPS).collect::<Vec<_>>().join(", ");
+    if many > 0 {
+        list.push_str(&format!(" and {many} more"));
+    }
+    let known_ones =
+        if list.is_empty() { "there is none".to_owned() } else { format!("there are: {list}") };
+    let shown: String = app.chars().take(60).collect();
+    let error = format!("no drain of the app {shown} is configured ({known_ones})");
+    if known.apps_from_urls {
+        return Ok(Some(format!(
+            "{error}: only frames whose drain URL says ?app={shown} are sent"
+        )));
+    }
+    let fix = "name one of these, or a drain by its token with `drain`";
+    Err(Problem::new(StatusCode::NOT_FOUND, error, fix))
 }
 
 /// Does not send the rest of a replay.

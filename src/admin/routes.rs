@@ -126,7 +126,7 @@ async fn segments(State(shared): State<Shared>) -> Json<Vec<SegmentRow>> {
 }
 
 async fn drains(State(shared): State<Shared>) -> Json<Vec<DrainStatus>> {
-    Json(shared.drains.0.load().iter().map(DrainStatus::of).collect())
+    Json(shared.drains.0.load().drains.iter().map(DrainStatus::of).collect())
 }
 
 /// Which log lines are written.

@@ -187,7 +187,7 @@ pub struct DestinationStatus {
     pub paused: bool,
     /// Why it is stuck.
     pub reason: Option<String>,
-    /// `required` or `off`.
+    /// `required` or `off`; `unknown` while it is left to the collectors, and they have not said.
     pub acknowledgement: &'static str,
     /// Whether the collectors' certificates are checked.
     pub tls_verified: bool,
@@ -237,7 +237,7 @@ pub struct EndpointStatus {
     pub url: String,
     /// `up`, `resting` or `held`.
     pub state: &'static str,
-    /// Why it is held.
+    /// Why it is held or rests.
     pub reason: Option<String>,
 }
 
@@ -388,13 +388,13 @@ impl DestinationStatus {
         let endpoint = |(url, endpoint): (&String, &crate::delivery::EndpointStatus)| {
             let (state, reason) = match &endpoint.state {
                 EndpointState::Up => ("up", None),
-                EndpointState::Resting { .. } => ("resting", None),
+                EndpointState::Resting { .. } => ("resting", sink.outage(url)),
                 EndpointState::Held { reason, .. } => ("held", Some(reason.to_string())),
             };
             EndpointStatus { url: url.clone(), state, reason }
         };
         let endpoints: Vec<_> =
-            sink.endpoints().iter().zip(&delivery.endpoints).map(endpoint).collect();
+            status.endpoints.iter().zip(&delivery.endpoints).map(endpoint).collect();
         let state = if status.stuck.is_some() {
             "stuck"
         } else if delivery.paused {
@@ -411,7 +411,7 @@ impl DestinationStatus {
             state,
             paused: delivery.paused,
             reason: status.stuck.clone(),
-            acknowledgement: if sink.acknowledgement_required() { "required" } else { "off" },
+            acknowledgement: sink.acknowledgement().as_str(),
             tls_verified: sink.tls_verified(),
             checkpoint: (delivery.position.offset.get(), delivery.position.index),
             read: (delivery.read.offset.get(), delivery.read.index),

@@ -175,7 +175,7 @@ impl Relay {
             .await
             .map_err(listen("admin", config.admin.listen.to_string()))?;
         let drains = admin.drains();
-        reloader.hook(move |config| drains.set(config.admin.drains.clone()));
+        reloader.hook(move |config| drains.set(&config.admin));
         let reloader = Arc::new(reloader);
         Ok(Self { wal, ingest, ack_deadline, sinks, admin, view, phase, reloader })
     }

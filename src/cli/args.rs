@@ -170,7 +170,7 @@ pub(super) struct HecArgs {
     /// The token to accept.
     #[arg(long, default_value = "00000000-0000-0000-0000-000000000000", value_name = "TOKEN")]
     pub(super) token: String,
-    /// Whether the token has indexer acknowledgement.
+    /// The token has no indexer acknowledgement.
     #[arg(long)]
     pub(super) no_ack: bool,
     /// An index the token may write to; may be repeated. Without, any.

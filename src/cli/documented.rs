@@ -30,10 +30,17 @@ fn commands(page: &str) -> Vec<String> {
             prose.push_str(part);
             continue;
         }
-        for line in part.lines().skip(1).map(str::trim) {
+        // What was printed is no command, even where it begins with the program's name.
+        let lines = part.lines().skip(1).filter(|_| !part.starts_with("text\n"));
+        for line in lines.map(str::trim) {
             let line = line.strip_prefix("$ ").unwrap_or(line);
             let line = line.strip_prefix("sudo ").unwrap_or(line);
             let line = line.strip_prefix("until ").unwrap_or(line);
+            // A variable that is set for one command.
+            let line = match line.split_once(' ') {
+                Some((first, rest)) if first.contains('=') => rest,
+                _ => line,
+            };
             if line.starts_with("forebay ") {
                 all.push(line.to_owned());
             }
@@ -65,7 +72,9 @@ fn words(command: &str) -> Vec<String> {
         }
     }
     words.extend(Some(word).filter(|word| !word.is_empty()));
-    if let Some(end) = words.iter().position(|word| word == "|") {
+    // A line that goes on in the next one is taken as far as it goes.
+    words.retain(|word| word != "\\");
+    if let Some(end) = words.iter().position(|word| matches!(word.as_str(), "|" | "||")) {
         words.truncate(end);
     }
     words

@@ -95,12 +95,12 @@ fn added(args: &AddArgs) -> Result<(), Failure> {
     };
     output::line(&format!(
         "The password is in {file}, for forebay's user alone.\n\n\
-         1. Tell forebay, in {config}, and restart it:\n\n\
+         1. Tell forebay, in {config}, and reload it:\n\n\
          [[ingest.user]]\n\
          name = \"{name}\"\n\
          password_file = \"{file}\"\n\n\
          Under systemd, let LoadCredential={name}:{file} pass it on, and write\n\
-         password_file = \"${{CREDENTIALS_DIRECTORY}}/{name}\" instead.\n\n\
+         password_file = \"${{CREDENTIALS_DIRECTORY}}/{name}\" instead; then a restart is needed.\n\n\
          2. Tell Heroku. The line holds the password: it belongs in no ticket and no chat.\n\
          {placeholder}\n\
          {command}\n\n\

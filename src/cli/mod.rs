@@ -14,6 +14,7 @@ mod manual;
 mod output;
 mod probe;
 mod replay;
+mod replay_wait;
 mod serve;
 mod signals;
 mod simulate;
@@ -79,7 +80,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
             runtime(|_, _| status::pause_cursor(args, false))
         }
         Command::Cursor(CursorCommand::Seek(args)) => runtime(|_, _| status::seek_cursor(args)),
-        Command::Replay(command) => runtime(|_, _| replay::run(command)),
+        Command::Replay(command) => runtime(|stop, _| replay::run(command, stop)),
         Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
         Command::DeadLetter(command) => runtime(|_, _| letters::run(command)),

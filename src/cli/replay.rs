@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::Exit;
 use crate::record::ReplayId;
@@ -12,6 +13,7 @@ use crate::record::ReplayId;
 use super::client::{Client, Failure};
 use super::human::{self, parse_time};
 use super::output::{self, table};
+use super::replay_wait::follow;
 use super::status::{ShowArgs, ended, number, show, text};
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +47,10 @@ pub(super) struct StartArgs {
     /// At most this many events a second. Without, as many as the collectors take.
     #[arg(long, value_name = "N")]
     rate: Option<NonZeroU64>,
+    /// Wait for its end and show how it comes on. Exits with 0 when all of it was sent, else with
+    /// 1 and the reason: cancelled, held, stuck, or not whole.
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     show: ShowArgs,
 }
@@ -73,9 +79,9 @@ pub(super) fn parse_place(text: &str) -> Result<Value, String> {
     Ok(human::rfc3339(time).into())
 }
 
-pub(super) async fn run(command: ReplayCommand) -> Exit {
+pub(super) async fn run(command: ReplayCommand, stop: CancellationToken) -> Exit {
     ended(match command {
-        ReplayCommand::Start(args) => start(*args).await,
+        ReplayCommand::Start(args) => start(*args, &stop).await,
         ReplayCommand::List(args) => {
             show(args, "/v1/replays", |_, replays| print_replays(replays)).await
         }
@@ -83,16 +89,17 @@ pub(super) async fn run(command: ReplayCommand) -> Exit {
     })
 }
 
-async fn start(args: StartArgs) -> Result<(), Failure> {
-    let StartArgs { destination, from, to, drain, app, rate, show } = args;
+async fn start(args: StartArgs, stop: &CancellationToken) -> Result<(), Failure> {
+    let StartArgs { destination, from, to, drain, app, rate, wait, show } = args;
     let body = json!({
         "destination": destination, "from": from, "to": to, "drain": drain, "app": app, "rate": rate,
     });
     let client = Client::new(show.admin)?;
     let replay: Value = client.change(Method::POST, "/v1/replays", Some(&body)).await?;
-    if show.json {
-        output::json(&replay);
-    } else {
+    if let Some(warning) = replay.get("warning").and_then(Value::as_str) {
+        output::error(warning);
+    }
+    if !show.json {
         output::line(&format!(
             "replay {}: the frames [{}, {}), {} messages, to {}",
             text(&replay, "id"),
@@ -104,7 +111,38 @@ async fn start(args: StartArgs) -> Result<(), Failure> {
         let search = format!("forebay_replay={}", text(&replay, "id"));
         output::line(&format!("`forebay replay list` shows its progress, `{search}` finds it"));
     }
-    Ok(())
+    let (replay, ended) =
+        if wait { follow(&client, replay, show.json, stop).await } else { (replay, Ok(())) };
+    if show.json {
+        output::json(&replay);
+    } else if wait && ended.is_ok() {
+        print_end(&replay);
+    }
+    ended
+}
+
+fn print_end(replay: &Value) {
+    let count = |name: &str| human::count(number(replay, name));
+    output::line(&format!(
+        "replay {} has finished: {} messages acknowledged, {} filtered, {} dead-lettered",
+        text(replay, "id"),
+        count("acknowledged"),
+        count("filtered"),
+        count("dead_lettered"),
+    ));
+    if number(replay, "acknowledged") == 0 {
+        output::error("nothing was sent: no message of the stretch is one that was asked for");
+    }
+}
+
+/// Messages a second, for people.
+pub(super) fn rate(replay: &Value) -> Option<String> {
+    replay.get("messages_per_second").and_then(Value::as_f64).map(|rate| format!("{rate:.0}"))
+}
+
+/// How long the rest takes, for people.
+pub(super) fn remaining(replay: &Value) -> Option<String> {
+    replay.get("remaining_seconds").and_then(Value::as_f64).map(human::seconds)
 }
 
 async fn cancel(args: CancelArgs) -> Result<(), Failure> {
@@ -141,6 +179,8 @@ fn print_replays(replays: &Value) {
                 format!("{:.1}%", progress * 100.0),
                 human::count(number(replay, "acknowledged")),
                 human::count(number(replay, "pending")),
+                rate(replay).map_or_else(|| "-".to_owned(), |rate| format!("{rate}/s")),
+                remaining(replay).unwrap_or_else(|| "-".to_owned()),
                 text(replay, "created").to_owned(),
             ]
         })
@@ -153,9 +193,21 @@ fn print_replays(replays: &Value) {
         "DONE",
         "ACKNOWLEDGED",
         "PENDING",
+        "RATE",
+        "LEFT",
         "ASKED FOR",
     ];
     table(&headings, &rows);
+    print_reasons(replays);
+}
+
+/// Why they do not come on, those that do not.
+fn print_reasons(replays: &Value) {
+    for replay in replays.as_array().map_or(&[][..], Vec::as_slice) {
+        if let Some(reason) = replay.get("reason").and_then(Value::as_str) {
+            output::line(&format!("{}: {reason}", text(replay, "id")));
+        }
+    }
 }
 
 #[cfg(test)]

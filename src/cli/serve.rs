@@ -20,11 +20,12 @@ fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
     Config::load(path, &|name| std::env::var(name).ok())
 }
 
-fn load(path: &Path) -> Result<Config, Exit> {
+/// `warn` is told what is odd and no mistake.
+fn load(path: &Path, warn: impl Fn(&str)) -> Result<Config, Exit> {
     match read(path) {
         Ok(Loaded { config, warnings }) => {
             for warning in warnings {
-                tracing::warn!("{warning}");
+                warn(&warning);
             }
             Ok(config)
         }
@@ -35,8 +36,13 @@ fn load(path: &Path) -> Result<Config, Exit> {
     }
 }
 
+/// Somebody reads what a check says, and no collector of log lines.
+fn aloud(warning: &str) {
+    output::error(&format!("warning: {warning}"));
+}
+
 pub(super) fn check(path: &Path) -> Exit {
-    match load(path) {
+    match load(path, aloud) {
         Ok(config) => {
             let names: Vec<_> =
                 config.destinations.iter().map(|sink| sink.name.to_string()).collect();
@@ -54,7 +60,7 @@ pub(super) fn check(path: &Path) -> Exit {
 
 /// Checks the configuration, then asks the collectors.
 pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
-    match load(path) {
+    match load(path, aloud) {
         Ok(config) => runtime(|stop, _| async move {
             tokio::select! {
                 exit = super::probe::run(config, json, wait) => exit,
@@ -66,7 +72,7 @@ pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
 }
 
 pub(super) fn serve(path: &Path, on_damage: OnDamage) -> Exit {
-    let mut config = match load(path) {
+    let mut config = match load(path, |warning| tracing::warn!("{warning}")) {
         Ok(config) => config,
         Err(exit) => return exit,
     };

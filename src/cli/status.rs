@@ -10,7 +10,7 @@ use crate::types::DestinationName;
 use super::client::{AdminArgs, Client, Failure};
 use super::human;
 use super::output::{self, Tone, paint, table};
-use super::replay::parse_place;
+use super::replay::{parse_place, remaining};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ShowArgs {
@@ -76,8 +76,8 @@ pub(super) fn position(value: &Value, name: &str) -> String {
 /// How a state is meant.
 pub(super) fn tone(state: &str) -> Tone {
     match state {
-        "ready" | "delivering" | "up" => Tone::Good,
-        "resting" | "stopping" | "paused" => Tone::Warn,
+        "ready" | "delivering" | "up" | "running" => Tone::Good,
+        "resting" | "stopping" | "paused" | "waiting" => Tone::Warn,
         _ => Tone::Bad,
     }
 }
@@ -115,7 +115,7 @@ fn print_status(client: &Client, status: &Value) {
     ));
     let log = status.get("log").unwrap_or(&Value::Null);
     output::line(&format!(
-        "log  offsets [{}, {})  {} messages  {} in {} segments  {} on disk  {}",
+        "log  offsets [{}, {})  {} messages  {} in {} segments  {} in table files  {}",
         number(log, "first_offset"),
         number(log, "end_offset"),
         human::count(number(log, "messages")),
@@ -125,7 +125,21 @@ fn print_status(client: &Client, status: &Value) {
         text(log, "durability"),
     ));
     if log.get("space_is_short").and_then(Value::as_bool) == Some(true) {
-        output::line(&paint(Tone::Bad, "     no space is left: frames are refused"));
+        let text =
+            "     no space is left for frames; `forebay cursor list` shows who keeps the log";
+        output::line(&paint(Tone::Bad, text));
+    }
+    match status.get("ingest").map_or("-", |ingest| text(ingest, "state")) {
+        "holding" => {
+            let text = "     ingest is holding: requests of senders wait for the log";
+            output::line(&paint(Tone::Warn, text));
+        }
+        "closed" => {
+            let text =
+                "     ingest is closed: connections of senders are refused until the log can go on";
+            output::line(&paint(Tone::Bad, text));
+        }
+        _ => {}
     }
     if let Some(why) = log.get("poisoned").and_then(Value::as_str) {
         output::line(&paint(Tone::Bad, &format!("     the log has failed: {why}")));
@@ -134,6 +148,30 @@ fn print_status(client: &Client, status: &Value) {
     for destination in list(status, "destinations") {
         print_destination(destination);
     }
+    for replay in list(status, "replays") {
+        print_replay(replay);
+    }
+}
+
+/// A replay that has not ended.
+fn print_replay(replay: &Value) {
+    let state = text(replay, "state");
+    if matches!(state, "finished" | "cancelled") {
+        return;
+    }
+    let progress = replay.get("progress").and_then(Value::as_f64).unwrap_or_default();
+    let left = remaining(replay).map(|left| format!("  {left} left")).unwrap_or_default();
+    output::line(&format!(
+        "replay {}  {}  to {}  {:.1}% of {} messages{left}",
+        text(replay, "id"),
+        paint(tone(state), state),
+        text(replay, "destination"),
+        progress * 100.0,
+        human::count(number(replay, "messages")),
+    ));
+    if let Some(reason) = replay.get("reason").and_then(Value::as_str) {
+        output::line(&format!("  {}", paint(tone(state), reason)));
+    }
 }
 
 fn print_destination(destination: &Value) {
@@ -141,11 +179,12 @@ fn print_destination(destination: &Value) {
     let books = destination.get("books").unwrap_or(&Value::Null);
     let lag = destination.get("lag_seconds").and_then(Value::as_f64).unwrap_or_default();
     output::line(&format!(
-        "{}  {}  {} behind  {} pending",
+        "{}  {}  {} behind  {} pending  acknowledgement {}",
         paint(Tone::Strong, text(destination, "name")),
         paint(tone(state), state),
         human::seconds(lag),
         human::count(number(books, "pending")),
+        text(destination, "acknowledgement"),
     ));
     if let Some(reason) = destination.get("reason").and_then(Value::as_str) {
         output::line(&format!("  {}", paint(Tone::Bad, reason)));
@@ -218,7 +257,7 @@ async fn pause(args: ShowArgs, name: &str, paused: bool) -> Result<(), Failure> 
         output::json(&done);
     } else if paused {
         output::line(&format!(
-            "{name} is paused: nothing more is sent, and what comes in waits in the log"
+            "{name} is paused: nothing more is sent, and what comes in waits in the log; replays go on"
         ));
     } else {
         output::line(&format!("{name} goes on"));

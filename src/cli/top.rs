@@ -211,7 +211,7 @@ fn draw_log(frame: &mut Frame<'_>, seen: &Seen, area: Rect) {
         )),
         Line::from(vec![
             Span::from(format!(
-                "{} in {} segments, {} on disk   {}   ",
+                "{} in {} segments, {} in table files   {}   ",
                 human::bytes(number(log, "bytes")),
                 number(log, "segments"),
                 human::bytes(number(log, "file_bytes")),

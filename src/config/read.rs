@@ -15,6 +15,9 @@ use super::raw::{Item, RawSection};
 use super::report::{At, Report, Reported, Scope, shown};
 use crate::types::{ByteSize, SizeError};
 
+/// What systemd tells a service where its credentials are by.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// A value and the place it was written at; no place when it is a default.
 #[derive(Clone, Debug)]
 pub(super) struct Placed<T> {
@@ -125,7 +128,12 @@ impl<'r, 'd, 'e> Reader<'r, 'd, 'e> {
             }
             Err(ExpandError::Unset(name)) => {
                 let problem = format!("the environment variable {name} is not set");
-                let fix = "set it, or write `$$` for a dollar sign";
+                let fix = if name == CREDENTIALS {
+                    "systemd sets it for the service; by hand, as root, write \
+                     CREDENTIALS_DIRECTORY=/etc/forebay/credentials before the command"
+                } else {
+                    "set it, or write `$$` for a dollar sign"
+                };
                 Err(self.mistake(key, at, problem, fix))
             }
             Err(ExpandError::LoneDollar) => {

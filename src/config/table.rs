@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::key::{Key, Kind, Later, LaterValue, Preset, Section, Status};
+use super::key::{Key, Kind, Later, Preset, Section, Status};
 use crate::types::ByteSize;
 
 use Kind::{

@@ -224,11 +224,13 @@ impl Channel {
         now: Duration,
         news: bool,
         hurry: bool,
+        longest: Duration,
         chance: &mut Chance,
     ) -> Vec<AckId> {
         let step = if news || hurry { 0 } else { self.idle_polls.min(POLLS.len() - 1) };
         self.idle_polls = if news { 0 } else { self.idle_polls.saturating_add(1) };
-        let wait = chance.around(POLLS.get(step).copied().unwrap_or(FIRST_POLL));
+        let wait = POLLS.get(step).copied().unwrap_or(FIRST_POLL);
+        let wait = chance.around(wait.min(longest));
         let due = now + wait;
         // A batch accepted while the poll was on its way has asked for an early one.
         self.next_poll = Some(self.next_poll.map_or(due, |at| at.min(due)));
@@ -262,7 +264,7 @@ mod tests {
             let now = channel.poll_due().unwrap();
             asked_at.push(now);
             channel.ask(now);
-            channel.answered(now, false, false, &mut chance);
+            channel.answered(now, false, false, Duration::from_secs(10), &mut chance);
         }
         assert_eq!(asked_at.first(), Some(&FIRST_POLL));
         let waits = asked_at.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());

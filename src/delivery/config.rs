@@ -27,6 +27,9 @@ pub struct Config {
     /// How long the last process's channels are asked for acknowledgements before its batches
     /// are sent again (`destination.recall`).
     pub recall: Duration,
+    /// The longest wait between two questions about a channel while batches on it wait for their
+    /// acknowledgement. A channel that stands on a connection of its own has to keep it in use.
+    pub longest_poll: Duration,
     /// Whether an event that is refused alone is dead-lettered at once, without proof that the
     /// collector takes others: for dead letters that are sent again.
     pub believe_refusals: bool,
@@ -52,6 +55,8 @@ pub enum Acknowledgement {
     Required,
     /// A 2xx: data can die between the collector and the indexers' disks.
     Off,
+    /// One of the two, as the collectors say when they are asked. Nothing is sent before that.
+    Auto,
 }
 
 /// Waits between attempts: exponential, full jitter, without end.
@@ -63,4 +68,16 @@ pub struct RetryLimits {
     pub max: Duration,
     /// How long a held endpoint rests before it is probed.
     pub hold: Duration,
+}
+
+impl Acknowledgement {
+    /// As a metric label, and in the status. `unknown`: nobody has said yet.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Off => "off",
+            Self::Auto => "unknown",
+        }
+    }
 }

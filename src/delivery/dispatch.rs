@@ -124,6 +124,9 @@ impl Delivery {
     }
 
     pub(super) fn ask(&mut self, now: Duration) {
+        if self.undecided() {
+            return;
+        }
         for (id, channel) in &mut self.channels {
             if channel.poll_due().is_some_and(|due| due <= now) {
                 let ids = channel.ask(now);

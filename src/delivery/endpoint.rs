@@ -39,6 +39,10 @@ pub(super) struct Endpoint {
     pub(super) took_at: u64,
     /// Its last answer was "not found".
     pub(super) missing: bool,
+    /// It is being asked whether it acknowledges.
+    pub(super) asking: bool,
+    /// When it was asked last, it said that it does not.
+    pub(super) says_off: bool,
     /// Answers in a row that nobody understands.
     odd: u32,
 }
@@ -55,6 +59,8 @@ impl Endpoint {
             refusals: 0,
             took_at: 0,
             missing: false,
+            asking: false,
+            says_off: false,
             odd: 0,
         }
     }
@@ -145,13 +151,15 @@ impl Endpoint {
             }
             Health::Held { .. } | Health::Up | Health::Resting { .. } => {}
         }
-        let bound = limits
-            .initial
-            .saturating_mul(2u32.saturating_pow(self.failures.min(30)))
-            .min(limits.max);
-        self.failures = self.failures.saturating_add(1);
-        let wait = chance.up_to(bound).max(after);
+        let wait = self.backoff(limits, chance).max(after);
         self.health = Health::Resting { until: now + wait };
+    }
+
+    /// The wait after one more failure.
+    fn backoff(&mut self, limits: &RetryLimits, chance: &mut Chance) -> Duration {
+        let doubled = limits.initial.saturating_mul(2u32.saturating_pow(self.failures.min(30)));
+        self.failures = self.failures.saturating_add(1);
+        chance.up_to(doubled.min(limits.max))
     }
 
     /// A POST was accepted with the remark that queues fill up: rest a little, without a failure.
@@ -169,12 +177,29 @@ impl Endpoint {
         limits: &RetryLimits,
         chance: &mut Chance,
     ) -> bool {
+        let wait = chance.around(limits.hold);
+        self.hold_for(now, reason, wait)
+    }
+
+    /// It cannot be used, for a reason that may pass. Returns whether that is news.
+    pub(super) fn hold_shortly(
+        &mut self,
+        now: Duration,
+        reason: HoldReason,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) -> bool {
+        let wait = self.backoff(limits, chance);
+        self.hold_for(now, reason, wait)
+    }
+
+    fn hold_for(&mut self, now: Duration, reason: HoldReason, wait: Duration) -> bool {
         let news = !matches!(&self.health, Health::Held { reason: held, .. } if *held == reason);
         let rests = match self.health {
             Health::Resting { until } => until,
             Health::Up | Health::Held { .. } => Duration::ZERO,
         };
-        let until = (now + chance.around(limits.hold)).max(rests);
+        let until = (now + wait).max(rests);
         self.health = Health::Held { until, reason };
         self.for_a_poll = false;
         news

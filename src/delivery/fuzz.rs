@@ -76,7 +76,14 @@ struct Flight {
     bodies: BTreeMap<BatchId, PositionRange>,
     /// Channels on which this process has posted.
     own: BTreeSet<ChannelId>,
+    /// Channels that something is kept for.
+    open: BTreeSet<ChannelId>,
+    closed: BTreeSet<ChannelId>,
     committing: Option<Checkpoint>,
+    /// Endpoints that are being asked whether they acknowledge.
+    asked: BTreeSet<EndpointId>,
+    /// What each said last.
+    said: BTreeMap<EndpointId, Option<bool>>,
     stopped: bool,
     /// Something has been said that no sink says.
     nonsense: bool,
@@ -113,13 +120,14 @@ impl World {
                 max_events: count(4),
                 linger: millis(bytes.number(4) * 100),
             },
-            acknowledgement: if bytes.below(8) == 0 {
-                Acknowledgement::Off
-            } else {
-                Acknowledgement::Required
+            acknowledgement: match bytes.below(8) {
+                0 => Acknowledgement::Off,
+                1 => Acknowledgement::Auto,
+                _ => Acknowledgement::Required,
             },
             ack_timeout: millis(5000 + 1000 * bytes.number(30)),
             recall: millis(1000 * bytes.number(10)),
+            longest_poll: millis(10_000),
             believe_refusals: bytes.below(8) == 7,
             retry: RetryLimits {
                 initial: millis(1 + bytes.number(250)),
@@ -169,6 +177,7 @@ impl World {
                 self.flight.stopped = true;
                 self.tell(Event::Stop);
             }
+            _ if self.undecided() => self.say(bytes),
             _ => self.tell(Event::Tick),
         }
         Some(())
@@ -267,10 +276,14 @@ impl World {
 
     fn tell(&mut self, event: Event) {
         let before = self.machine.checkpoint().position;
+        let undecided = self.undecided();
         self.machine.handle(self.now, event);
+        self.check_choice(undecided);
         while let Some(action) = self.machine.poll() {
             self.carry_out(action);
         }
+        let known = |id: &ChannelId| self.machine.channels.contains_key(id);
+        assert!(self.flight.open.iter().all(known), "what is kept for a channel never goes");
         let status = self.machine.status();
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.log.tail()), 0, "the books");
@@ -287,6 +300,10 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         let flight = &mut self.flight;
         let sane = !flight.nonsense;
+        let waits = matches!(action, Action::Preflight { .. } | Action::Commit(_))
+            || matches!(action, Action::Note(_) | Action::Release(_) | Action::Close(_));
+        let mode = self.machine.status().acknowledgement;
+        assert!(waits || mode != Acknowledgement::Auto, "{action:?} before it is known");
         match action {
             Action::Read { batch, from } => {
                 assert!(!sane || flight.reading.is_none(), "two reads");
@@ -316,6 +333,8 @@ impl World {
                 let known = self.channels.contains_key(&channel);
                 assert!(!known || flight.own.contains(&channel), "another process's channel");
                 flight.own.insert(channel);
+                flight.open.insert(channel);
+                assert!(!flight.closed.contains(&channel), "a POST on a closed channel");
                 let truth = self.channels.entry(channel).or_default();
                 assert!(!truth.doubted, "a POST on a channel in doubt");
                 // Collectors forget what is idle; the machine knows of no more uses than this.
@@ -335,8 +354,18 @@ impl World {
                 truth.used = self.now;
                 let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
                 assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
+                flight.open.insert(channel);
+                assert!(!flight.closed.contains(&channel), "a poll of a closed channel");
                 assert!(ids.iter().all(|id| truth.told.contains(id)), "an id never given");
                 assert!(flight.polling.insert(channel, ids).is_none(), "two polls of a channel");
+            }
+            Action::Close(channel) => {
+                flight.open.remove(&channel);
+                assert!(flight.closed.insert(channel), "closed twice");
+            }
+            Action::Preflight { endpoint, channel } => {
+                assert!(!self.channels.contains_key(&channel), "a channel that is used");
+                assert!(flight.asked.insert(endpoint), "two questions at a time");
             }
             Action::Commit(checkpoint) => self.commit(checkpoint),
             Action::Note(_) => {}

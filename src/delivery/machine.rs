@@ -141,7 +141,7 @@ impl Delivery {
     /// Takes in what happened. `now` never goes back.
     pub fn handle(&mut self, now: Duration, event: Event) {
         self.now = now;
-        if !std::mem::replace(&mut self.started, true) {
+        if !std::mem::replace(&mut self.started, true) && !self.undecided() {
             self.start_recall(now);
         }
         match event {
@@ -155,6 +155,7 @@ impl Delivery {
             Event::DeadLettersFull(batch) => self.on_dead_letters_full(now, batch),
             Event::Posted { lane, outcome } => self.on_posted(now, lane, outcome),
             Event::Polled { channel, outcome } => self.on_polled(now, channel, outcome),
+            Event::Preflight { endpoint, said } => self.on_preflight(now, endpoint, said),
             Event::Trimmed { to, messages_before } => self.on_trimmed(to, messages_before),
             Event::Lost { batch, range, messages_end } => self.on_lost(batch, range, messages_end),
             Event::Committed => {
@@ -184,12 +185,17 @@ impl Delivery {
         let wakes = self
             .endpoints
             .iter()
-            .filter(|endpoint| endpoint.posting == 0 && !self.queue.is_empty() && self.sends())
+            .filter(|endpoint| {
+                let sends = !self.queue.is_empty() && self.sends();
+                let asks = self.undecided() && !self.stopping && !endpoint.asking;
+                endpoint.posting == 0 && (sends || asks)
+            })
             .filter_map(Endpoint::wakes)
             // An endpoint that may be tried already waits for something else: a body, or a poll.
             // Naming the past would turn the sink round and round until that has come.
             .filter(|until| *until > self.now);
         let polls = self.channels.values().filter_map(Channel::poll_due);
+        let polls = polls.filter(|_| !self.undecided());
         let commit = self.commit_due().then_some(self.commit_not_before);
         let waits = self.waits_until().filter(|_| !self.stopping);
         let all = linger.into_iter().chain(wakes).chain(polls).chain(commit);
@@ -306,7 +312,7 @@ impl Delivery {
 
     /// Whether anything may be read and sent.
     pub(super) const fn sends(&self) -> bool {
-        !self.stopping && !self.paused
+        !self.stopping && !self.paused && !self.undecided()
     }
 
     /// Puts a batch among those that wait for a lane.
@@ -332,10 +338,9 @@ impl Delivery {
             | Stage::Suspect { .. }
             | Stage::Unburied { .. }
             | Stage::Settled(_) => true,
-            Stage::Posting(_)
-            | Stage::Unacked { .. }
-            | Stage::Splitting { .. }
-            | Stage::Burying => false,
+            // Of the last process, and nobody is asked yet.
+            Stage::Unacked { .. } => self.undecided(),
+            Stage::Posting(_) | Stage::Splitting { .. } | Stage::Burying => false,
         })
     }
 
@@ -344,6 +349,7 @@ impl Delivery {
         self.give_up_on_lost_batches(now);
         self.end_recall(now);
         self.try_the_refused_again(now);
+        self.preflight(now);
         self.ask(now);
         self.send(now);
         self.fetch();

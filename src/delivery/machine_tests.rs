@@ -3,10 +3,12 @@
 
 mod acks;
 mod pause;
+mod preflight;
 mod random;
 mod refused;
 mod restart;
 mod rig;
+mod severed;
 mod slow;
 mod trim;
 

@@ -35,6 +35,8 @@
 //! 6. What is not understood is never a delivery: it holds the endpoint.
 //! 7. An event is dead-lettered only when it was refused alone, by a collector that has taken
 //!    others since it was refused first.
+//! 8. Where the collectors decide whether acknowledgement is required, nothing is sent before one
+//!    has said that it acknowledges, or all that they do not (`preflight.rs`).
 
 mod chance;
 mod channel;
@@ -49,7 +51,9 @@ mod machine;
 mod machine_tests;
 #[cfg(any(test, fuzzing))]
 mod model;
+mod note;
 mod patience;
+mod preflight;
 mod refuse;
 mod restore;
 mod settle;
@@ -69,6 +73,8 @@ use crate::types::{AckId, BatchId, ChannelId, Position, PositionRange, Tail, Uni
 
 pub use config::{Acknowledgement, BatchLimits, Config, RetryLimits};
 pub use machine::Delivery;
+pub use note::{Note, ResendReason};
+pub use preflight::Preflight;
 pub use status::{EndpointState, EndpointStatus, Status};
 
 /// One sequence of POSTs; an index into the destination's lanes.
@@ -137,6 +143,13 @@ pub enum Event {
         channel: ChannelId,
         /// How it ended.
         outcome: PollOutcome,
+    },
+    /// [`Action::Preflight`] is done.
+    Preflight {
+        /// Who was asked.
+        endpoint: EndpointId,
+        /// What it said.
+        said: Preflight,
     },
     /// The log has dropped everything before `to`, for want of space. What of it is not settled
     /// is settled as dropped.
@@ -288,6 +301,12 @@ pub enum PostOutcome {
         /// What was answered.
         reason: Reason,
     },
+    /// The connection that the channel stands on is lost, and with it the way to the indexer that
+    /// knows the channel.
+    Severed {
+        /// Whether the batch was on its way when that was found, and may have been accepted.
+        sent: bool,
+    },
     /// An operator has to mend something.
     Fault(HoldReason),
     /// The answer is not understood. May have been accepted.
@@ -304,6 +323,9 @@ pub enum PollOutcome {
     },
     /// No answer, or none that was understood. What it would have said may be lost for ever.
     Failed,
+    /// The connection that the channel stands on is lost. No other leads to the indexer that knows
+    /// the channel.
+    Severed,
     /// The collector says that an operator has to mend something.
     Fault(HoldReason),
 }
@@ -395,75 +417,19 @@ pub enum Action {
         /// About which ids, the oldest first.
         ids: Vec<AckId>,
     },
+    /// Ask whether the collector acknowledges: about the first id of a channel that nothing is ever
+    /// posted on.
+    Preflight {
+        /// Whom to ask.
+        endpoint: EndpointId,
+        /// On which channel.
+        channel: ChannelId,
+    },
+    /// Nothing more is sent on the channel, and nothing more asked about it: what is kept for it can
+    /// go.
+    Close(ChannelId),
     /// Make the checkpoint durable. One at a time.
     Commit(Checkpoint),
     /// For the operator.
     Note(Note),
-}
-
-/// Things an operator should hear about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// An endpoint takes nothing until somebody mends something.
-    Held {
-        /// Which.
-        endpoint: EndpointId,
-        /// Why.
-        reason: HoldReason,
-    },
-    /// An endpoint that was held takes batches again.
-    Resumed {
-        /// Which.
-        endpoint: EndpointId,
-    },
-    /// A batch was acknowledged.
-    Acknowledged {
-        /// Which.
-        batch: BatchId,
-        /// What was in it.
-        range: PositionRange,
-        /// Time from the 2xx of the POST that is acknowledged.
-        after: Duration,
-    },
-    /// An event was dead-lettered.
-    DeadLettered,
-    /// A batch will be sent again.
-    Resend {
-        /// Which.
-        batch: BatchId,
-        /// Why.
-        reason: ResendReason,
-    },
-}
-
-/// Why a batch is sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResendReason {
-    /// The collector did not take it.
-    NotAccepted,
-    /// Nobody knows whether the collector took it.
-    Doubt,
-    /// It was not acknowledged in time.
-    AckTimeout,
-    /// An ackId on its channel did not rise: the collector has forgotten the channel.
-    ChannelForgotten,
-    /// It is a piece of a batch that was refused.
-    Refused,
-    /// The last process sent it, and no acknowledgement was heard since.
-    Restart,
-}
-
-impl ResendReason {
-    /// As a metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotAccepted => "not_accepted",
-            Self::Doubt => "doubt",
-            Self::AckTimeout => "ack_timeout",
-            Self::ChannelForgotten => "channel_forgotten",
-            Self::Refused => "refused",
-            Self::Restart => "restart",
-        }
-    }
 }

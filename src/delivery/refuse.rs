@@ -77,7 +77,7 @@ impl Delivery {
         let bad = bad.filter(|bad| known.is_none_or(|(events, _)| *bad < events));
         self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
-            self.forget(channel);
+            self.forget(channel, ResendReason::ChannelForgotten);
             self.requeue(id, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         };
@@ -146,8 +146,9 @@ impl Delivery {
     ) -> Option<Taken> {
         match (self.config.acknowledgement, ack) {
             // Not proven: a collector that is no Splunk may take a body as a whole or not at all.
-            (Acknowledgement::Off, _) | (Acknowledgement::Required, None) => Some(Taken::Nothing),
-            (Acknowledgement::Required, Some(ack)) => {
+            (Acknowledgement::Off, _)
+            | (Acknowledgement::Required | Acknowledgement::Auto, None) => Some(Taken::Nothing),
+            (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => {
                 let entry = self.channels.get_mut(&channel)?;
                 if !entry.rises(ack) {
                     return None;

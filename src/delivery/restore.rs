@@ -36,7 +36,7 @@ impl Delivery {
                 Fate::InFlight { endpoint, channel, ack } => {
                     let endpoint = EndpointId(endpoint as usize);
                     let known = self.endpoints.get(endpoint.0).is_some();
-                    let asks = self.config.acknowledgement == Acknowledgement::Required;
+                    let asks = self.config.acknowledgement != Acknowledgement::Off;
                     let entry = self
                         .channels
                         .entry(channel)

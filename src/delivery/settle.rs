@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What a 2xx without an ackId means while acknowledgement is required.
-const NO_ACK_ID: &str = "the collector accepts events but gives no ackId, so it can never say \
+pub(super) const NO_ACK_ID: &str = "the collector accepts events but gives no ackId, so it can never say \
      that they are indexed: enable indexer acknowledgement (useACK) for the token, or set \
      acknowledgement = \"off\"";
 
@@ -50,6 +50,7 @@ impl Delivery {
                 PostOutcome::Unreachable { .. }
                 | PostOutcome::Missing { .. }
                 | PostOutcome::Doubt { .. }
+                | PostOutcome::Severed { .. }
                 | PostOutcome::Fault(_)
                 | PostOutcome::Strange(_)
                 | PostOutcome::Refused { .. }
@@ -107,6 +108,17 @@ impl Delivery {
                 self.rest(now, endpoint, after);
                 self.requeue(batch, Stage::Ready, ResendReason::Doubt);
             }
+            PostOutcome::Severed { sent } => {
+                // Whatever another connection would say of this channel, it may lead elsewhere.
+                self.forget(channel, ResendReason::ConnectionLost);
+                let reason = if sent {
+                    self.rest(now, endpoint, None);
+                    ResendReason::Doubt
+                } else {
+                    ResendReason::NotAccepted
+                };
+                self.requeue(batch, Stage::Ready, reason);
+            }
             PostOutcome::Fault(reason) => {
                 self.doubt(channel);
                 self.hold(now, endpoint, reason);
@@ -130,13 +142,13 @@ impl Delivery {
                 self.settled(batch);
                 return;
             }
-            (Acknowledgement::Required, None) => {
+            (Acknowledgement::Required | Acknowledgement::Auto, None) => {
                 self.doubt(channel);
                 self.hold(now, endpoint, HoldReason::new(NO_ACK_ID));
                 self.requeue(batch, Stage::Ready, ResendReason::Doubt);
                 return;
             }
-            (Acknowledgement::Required, Some(ack)) => ack,
+            (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => ack,
         };
         self.took(now, endpoint, mark);
         let entry = self.channels.get_mut(&channel);
@@ -144,7 +156,7 @@ impl Delivery {
             // Splunk counts ackIds per channel, upward. One that does not rise comes from a
             // collector that has forgotten the channel (a restart, an idle reap, another indexer
             // behind a balancer), and every id outstanding on it may now mean another batch.
-            self.forget(channel);
+            self.forget(channel, ResendReason::ChannelForgotten);
             self.requeue(batch, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         }
@@ -165,8 +177,8 @@ impl Delivery {
         let endpoint = channel.endpoint;
         match outcome {
             PollOutcome::Answered { acked } => {
-                let asked =
-                    channel.answered(now, !acked.is_empty(), self.stopping, &mut self.chance);
+                let (news, longest) = (!acked.is_empty(), self.config.longest_poll);
+                let asked = channel.answered(now, news, self.stopping, longest, &mut self.chance);
                 channel.heard();
                 self.polls_work(endpoint);
                 // Only what was asked counts, whatever the answer says.
@@ -179,12 +191,13 @@ impl Delivery {
             }
             PollOutcome::Failed => {
                 let hurry = false;
-                channel.answered(now, false, hurry, &mut self.chance);
+                channel.answered(now, false, hurry, self.config.longest_poll, &mut self.chance);
                 self.retire(id);
             }
+            PollOutcome::Severed => self.forget(id, ResendReason::ConnectionLost),
             PollOutcome::Fault(reason) => {
                 let hurry = false;
-                channel.answered(now, false, hurry, &mut self.chance);
+                channel.answered(now, false, hurry, self.config.longest_poll, &mut self.chance);
                 // About the last process's channels: the token may have changed since.
                 let inherited = channel.inherited;
                 self.retire(id);
@@ -324,6 +337,9 @@ impl Delivery {
             | Stage::Unburied { .. }
             | Stage::Settled(_) => None,
         };
+        if self.undecided() {
+            return None;
+        }
         self.window.iter().filter_map(|(_, batch)| lost_at(batch.stage)).min()
     }
 
@@ -422,12 +438,15 @@ impl Delivery {
         self.retire(id);
     }
 
-    /// Forgets a channel whose ids cannot be trusted; everything outstanding on it is sent again.
-    pub(super) fn forget(&mut self, id: ChannelId) {
+    /// Forgets a channel whose ids cannot be trusted, or not be asked about any more; everything
+    /// outstanding on it is sent again.
+    pub(super) fn forget(&mut self, id: ChannelId, reason: ResendReason) {
         self.retire(id);
-        let channel = self.channels.remove(&id);
-        for (ack, batch) in channel.into_iter().flat_map(|channel| channel.outstanding) {
-            self.send_again(batch, id, ack, ResendReason::ChannelForgotten);
+        // Retired with nothing outstanding, it is gone already.
+        let Some(channel) = self.channels.remove(&id) else { return };
+        self.actions.push_back(Action::Close(id));
+        for (ack, batch) in channel.outstanding {
+            self.send_again(batch, id, ack, reason);
         }
     }
 
@@ -438,6 +457,7 @@ impl Delivery {
         };
         if self.channels.get(&id).is_some_and(done) {
             self.channels.remove(&id);
+            self.actions.push_back(Action::Close(id));
         }
     }
 }

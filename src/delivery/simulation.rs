@@ -50,7 +50,7 @@ const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(
 /// default of `ack_timeout`, too.
 const IDLE: Duration = Duration::from_secs(40);
 
-fn config(endpoints: usize, recall: Duration) -> Config {
+fn config(seed: u64, endpoints: usize, recall: Duration) -> Config {
     Config {
         endpoints: NonZeroUsize::new(endpoints).unwrap(),
         lanes_per_endpoint: NonZeroUsize::new(2).unwrap(),
@@ -61,9 +61,14 @@ fn config(endpoints: usize, recall: Duration) -> Config {
             max_events: NonZeroUsize::new(5).unwrap(),
             linger: Duration::from_millis(250),
         },
-        acknowledgement: Acknowledgement::Required,
+        acknowledgement: if seed % 4 == 2 {
+            Acknowledgement::Auto
+        } else {
+            Acknowledgement::Required
+        },
         ack_timeout: Duration::from_secs(20),
         recall,
+        longest_poll: Duration::from_secs(10),
         believe_refusals: false,
         retry: RetryLimits {
             initial: Duration::from_millis(250),
@@ -132,6 +137,8 @@ struct World {
     bodies: BTreeMap<BatchId, PositionRange>,
     posting: BTreeMap<LaneId, ChannelId>,
     doubted: BTreeSet<ChannelId>,
+    /// Nothing is sent or asked there any more.
+    closed: BTreeSet<ChannelId>,
     polling: BTreeSet<ChannelId>,
     committed: Checkpoint,
     /// What a process that starts now finds.
@@ -151,7 +158,7 @@ impl World {
     fn new(seed: u64, plan: Plan) -> Self {
         let mut chance = Chance::new(u128::from(seed) << 64 | u128::from(seed));
         let endpoints = 1 + usize::from(chance.up_to(Duration::from_micros(1)).as_micros() == 1);
-        let config = config(endpoints, plan.recall);
+        let config = config(seed, endpoints, plan.recall);
         Self {
             seed,
             plan,
@@ -170,6 +177,7 @@ impl World {
             bodies: BTreeMap::new(),
             posting: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            closed: BTreeSet::new(),
             polling: BTreeSet::new(),
             committed: Checkpoint::default(),
             durable: Checkpoint::default(),
@@ -320,10 +328,11 @@ impl World {
         };
         self.buried.retain(passed);
         self.old.append(&mut self.channels);
+        self.closed.clear();
         self.bodies.clear();
         self.posting.clear();
         self.polling.clear();
-        let config = config(self.endpoints, self.plan.recall);
+        let config = config(self.seed, self.endpoints, self.plan.recall);
         let seed = u128::from(self.seed) << 32 | u128::from(self.process);
         self.machine = Delivery::new(config, &self.durable, seed);
         self.machine.handle(self.now, Event::Tail(self.log.tail()));
@@ -407,7 +416,10 @@ impl World {
         match &event {
             Event::Polled { channel, outcome } => {
                 self.polling.remove(channel);
-                if *outcome == PollOutcome::Failed {
+                if *outcome == PollOutcome::Severed {
+                    self.doubts += 1;
+                }
+                if matches!(outcome, PollOutcome::Failed | PollOutcome::Severed) {
                     self.doubted.insert(*channel);
                 }
             }
@@ -421,7 +433,9 @@ impl World {
                     | PostOutcome::Busy { .. }
                     | PostOutcome::Refused { .. }
                     | PostOutcome::TooLarge { .. } => {}
-                    PostOutcome::Doubt { .. } | PostOutcome::Strange(_) => {
+                    PostOutcome::Doubt { .. }
+                    | PostOutcome::Severed { .. }
+                    | PostOutcome::Strange(_) => {
                         self.doubts += 1;
                         self.doubted.insert(channel);
                     }
@@ -435,7 +449,7 @@ impl World {
             Event::Committed => self.durable = self.committed.clone(),
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
             Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
-            Event::Trimmed { .. } | Event::Lost { .. } => {}
+            Event::Trimmed { .. } | Event::Lost { .. } | Event::Preflight { .. } => {}
             Event::Tick | Event::Stop | Event::Pause | Event::Resume => {}
         }
         self.machine.handle(self.now, event);

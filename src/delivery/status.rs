@@ -7,7 +7,7 @@ use crate::types::{Position, Tail, UnixMicros};
 
 use super::endpoint::Health;
 use super::window::Stage;
-use super::{Delivery, HoldReason};
+use super::{Acknowledgement, Delivery, HoldReason};
 
 /// A destination's state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Status {
     pub unburied: usize,
     /// Whether an operator has paused it.
     pub paused: bool,
+    /// What counts as delivered: [`Acknowledgement::Auto`] until the collectors have said.
+    pub acknowledgement: Acknowledgement,
     /// The endpoints, in the order of configuration.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -120,6 +122,7 @@ impl Delivery {
             suspects: count(|stage| matches!(stage, Stage::Suspect { .. })),
             unburied: count(|stage| matches!(stage, Stage::Unburied { .. })),
             paused: self.paused,
+            acknowledgement: self.config.acknowledgement,
             endpoints: endpoints.collect(),
         }
     }

@@ -33,6 +33,16 @@ pub enum AckError {
     Unreadable(Reason),
 }
 
+impl AckError {
+    /// What was answered.
+    #[must_use]
+    pub const fn reason(&self) -> &Reason {
+        match self {
+            Self::Refused(reason) | Self::Fault(reason) | Self::Unreadable(reason) => reason,
+        }
+    }
+}
+
 /// The body of a query. Splunk takes no empty list: ask for at least one.
 #[must_use]
 pub fn encode(asked: &[AckId]) -> Vec<u8> {

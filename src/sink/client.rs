@@ -1,27 +1,33 @@
 //! HTTP to the collectors.
 
 use std::error::Error as _;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    InvalidHeaderValue, RETRY_AFTER,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, USER_AGENT,
 };
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::clock;
-use crate::delivery::{EndpointId, HoldReason, PollOutcome, PostOutcome};
+use crate::delivery::{EndpointId, HoldReason, PollOutcome, PostOutcome, Preflight};
 use crate::hec::ack;
 use crate::hec::response::Verdict;
 use crate::hec::{ACK_PATH, CHANNEL_HEADER, EVENT_PATH, RAW_PATH, Target};
 use crate::types::{AckId, ChannelId};
 
-use super::config::{Config, RawSource};
+use super::config::{Affinity, Config};
+use super::http::{self, AGENT, ClientError, names, raw_query, way};
 use super::judge;
+use super::line::{Broken, Line, Way};
+use super::link::{Link, Links};
+use super::outage::Outages;
 use super::pack::Body;
 use super::token::{Token, TokenReload};
-use super::trust::{Trust, TrustError, TrustParts};
 
 /// The most bytes that are read of an answer to a POST. Real ones have about a hundred.
 const MAX_ANSWER: usize = 64 << 10;
@@ -33,99 +39,120 @@ const MAX_ACK_ANSWER: usize = 1 << 20;
 /// deleted after clients retrieve it).
 const POLL_TIMEOUT: Duration = Duration::from_mins(1);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Splunk closes idle connections after 12 s when it is busy (inputs.conf.spec,
-/// `busyKeepAliveIdleTimeout`); a POST on one that it has just closed ends in doubt.
-const POOL_IDLE: Duration = Duration::from_secs(10);
-
 /// The collectors of one destination.
 #[derive(Clone, Debug)]
 pub(super) struct HecClient {
-    http: Client,
     token: Arc<Token>,
-    endpoints: Vec<Urls>,
+    endpoints: Arc<[Endpoint]>,
+    affinity: Affinity,
+    timeout: Duration,
+    /// Why they take nothing, those that do not. One for all sets of endpoints.
+    pub(super) outages: Arc<Outages>,
+    /// The endpoints as they are shown.
+    shown: Arc<[String]>,
 }
 
-#[derive(Clone, Debug)]
-struct Urls {
-    event: String,
-    ack: String,
+struct Endpoint {
+    http: Client,
+    event: Url,
+    ack: Url,
+    /// For channels with a connection of their own.
+    way: Option<Way>,
 }
 
-/// Why a destination has no client.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The token cannot stand in a header.
-    #[error("the token holds characters that cannot stand in an HTTP header")]
-    Token(#[source] InvalidHeaderValue),
-    /// TLS, or the resolver.
-    #[error("the HTTP client cannot be made: {0}")]
-    Http(#[from] reqwest::Error),
-    /// No TLS.
-    #[error("TLS cannot be set up: {0}")]
-    Trust(#[from] TrustError),
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.event.as_str()).finish()
+    }
 }
 
-/// The HTTP client of a destination, which has no token yet.
-pub(super) fn http(config: &Config) -> Result<Client, ClientError> {
-    // The first destination installs it; for the others it is there already.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let trust = match &config.trust {
-        Some(trust) => trust.clone(),
-        None => Trust::new(&TrustParts::default())?,
-    };
-    let mut headers = HeaderMap::new();
-    // Splunk shows its administrators who sends (Splunk's own clients send these).
-    let own = |name| HeaderName::from_static(name);
-    headers.insert(own("__splunk_app_name"), HeaderValue::from_static("forebay"));
-    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
-    headers.insert(own("__splunk_app_version"), version);
-    let builder = Client::builder()
-        // Without a User-Agent, Splunk falls back to HTTP/1.0 (inputs.conf.spec,
-        // `forceHttp10`).
-        .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        // A redirect would carry the token to somebody else.
-        .redirect(reqwest::redirect::Policy::none())
-        .tls_backend_preconfigured(trust.client_config())
-        .http1_only()
-        .tcp_nodelay(true)
-        .pool_idle_timeout(POOL_IDLE)
-        .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-        .timeout(config.timeout);
-    let builder = match &config.proxy {
-        None => builder.no_proxy(),
-        Some(proxy) => {
-            let through = reqwest::Proxy::all(&proxy.url)?;
-            builder.proxy(match &proxy.credentials {
-                None => through,
-                Some((user, password)) => through.basic_auth(user, password.expose()),
-            })
-        }
-    };
-    Ok(builder.build()?)
+/// A request.
+struct Ask<'a> {
+    http: &'a Client,
+    url: &'a Url,
+    way: Option<&'a Way>,
+    body: Bytes,
+    gzip: bool,
+    /// Whether it may open a channel's own connection.
+    opens: bool,
+    /// The most bytes that are read of the answer.
+    limit: usize,
+    patience: Duration,
+}
+
+/// An answer.
+pub(super) struct Heard {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<String>,
+    pub(super) body: Result<Vec<u8>, Unreadable>,
+}
+
+impl Heard {
+    /// What is taken of the head.
+    pub(super) fn head(status: StatusCode, headers: &HeaderMap) -> (u16, Option<String>) {
+        let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        (status.as_u16(), after.map(str::to_owned))
+    }
+}
+
+/// Why there is no answer.
+enum Unheard {
+    Http(reqwest::Error),
+    Line(Broken),
 }
 
 impl HecClient {
     pub(super) fn new(config: &Config) -> Result<Self, ClientError> {
-        let http = http(config)?;
         let token =
             Token::new(&config.token, config.token_file.clone()).map_err(ClientError::Token)?;
-        let query = match config.target {
-            Target::Event => String::new(),
-            Target::Raw => raw_query(&config.raw),
+        let outages = Arc::new(Outages::new(config.name.clone()));
+        Self::with(Arc::new(token), outages, config)
+    }
+
+    /// With other endpoints, and the same token.
+    pub(super) fn at(&self, config: &Config) -> Result<Self, ClientError> {
+        Self::with(Arc::clone(&self.token), Arc::clone(&self.outages), config)
+    }
+
+    fn with(
+        token: Arc<Token>,
+        outages: Arc<Outages>,
+        config: &Config,
+    ) -> Result<Self, ClientError> {
+        let shared = http::client(config, None)?;
+        let (path, query) = match config.target {
+            Target::Event => (EVENT_PATH, String::new()),
+            Target::Raw => (RAW_PATH, raw_query(&config.raw)),
         };
-        let path = match config.target {
-            Target::Event => EVENT_PATH,
-            Target::Raw => RAW_PATH,
-        };
-        let urls = |endpoint: &String| {
+        let endpoint = |number: usize, endpoint: &String| {
+            let place = config.places.get(number);
+            let endpoint = place.map_or(endpoint, |place| &place.url);
+            let address = place.and_then(|place| place.address);
             let base = endpoint.trim_end_matches('/');
-            Urls { event: format!("{base}{path}{query}"), ack: format!("{base}{ACK_PATH}") }
+            let url = |rest: String| {
+                let wrong = |_| ClientError::Endpoint(endpoint.clone());
+                Url::parse(&format!("{base}{rest}")).map_err(wrong)
+            };
+            let (event, ack) = (url(format!("{path}{query}"))?, url(ACK_PATH.to_owned())?);
+            let way = way(config, &event, address).transpose()?;
+            let http = match address {
+                None => shared.clone(),
+                Some(address) => http::client(config, Some((&event, address)))?,
+            };
+            Ok(Endpoint { http, event, ack, way })
         };
-        let endpoints = config.endpoints.iter().map(urls).collect();
-        Ok(Self { http, token: Arc::new(token), endpoints })
+        let endpoints = config.endpoints.iter().enumerate();
+        let endpoints = endpoints
+            .map(|(number, text)| endpoint(number, text))
+            .collect::<Result<_, ClientError>>()?;
+        let (affinity, timeout) = (config.affinity, config.timeout);
+        let shown = config.endpoints.clone().into();
+        Ok(Self { token, endpoints, affinity, timeout, outages, shown })
+    }
+
+    /// The ties of a task's channels.
+    pub(super) fn links(&self) -> Links {
+        Links::new(self.affinity)
     }
 
     /// Reads the token's file again.
@@ -144,12 +171,66 @@ impl HecClient {
         matches!(reload, Ok(TokenReload::Changed))
     }
 
-    fn request(&self, url: &str, channel: ChannelId) -> RequestBuilder {
-        self.http
-            .post(url)
-            .header(AUTHORIZATION, self.token.header())
-            .header(CHANNEL_HEADER, channel.to_string())
-            .header(CONTENT_TYPE, "application/json")
+    /// Sends a request; and once more, if there is another token by then: nothing was accepted, so
+    /// nothing comes twice.
+    async fn ask(&self, channel: ChannelId, link: &Link, ask: &Ask<'_>) -> Result<Heard, Unheard> {
+        let heard = self.send(channel, link, ask).await?;
+        if self.has_new_token(heard.status).await {
+            return self.send(channel, link, ask).await;
+        }
+        Ok(heard)
+    }
+
+    async fn send(&self, channel: ChannelId, link: &Link, ask: &Ask<'_>) -> Result<Heard, Unheard> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, self.token.header());
+        if let Ok(channel) = HeaderValue::from_str(&channel.to_string()) {
+            headers.insert(HeaderName::from_static(CHANNEL_HEADER), channel);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if ask.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let jar = match link {
+            Link::Free => None,
+            Link::Cookies(jar) => Some(jar),
+            Link::Line(line) => return self.over_line(line, headers, ask).await,
+        };
+        if let Some(cookies) = jar.and_then(|jar| jar.header(ask.url)) {
+            headers.insert(COOKIE, cookies);
+        }
+        let request = ask.http.post(ask.url.clone()).headers(headers).timeout(ask.patience);
+        let response = request.body(ask.body.clone()).send().await.map_err(Unheard::Http)?;
+        if let Some(jar) = jar {
+            jar.keep(ask.url, response.headers());
+        }
+        let (status, retry_after) = Heard::head(response.status(), response.headers());
+        let body = read_capped(response, ask.limit).await;
+        Ok(Heard { status, retry_after, body })
+    }
+
+    async fn over_line(
+        &self,
+        line: &Line,
+        mut headers: HeaderMap,
+        ask: &Ask<'_>,
+    ) -> Result<Heard, Unheard> {
+        let unreachable = |why: &str| Unheard::Line(Broken::Unreachable(why.to_owned()));
+        let Some(way) = ask.way else { return Err(unreachable("there is no way to it")) };
+        headers.extend(names());
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let host = ask.url.host_str().unwrap_or_default();
+        let port = ask.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        if let Ok(host) = HeaderValue::from_str(&format!("{host}{port}")) {
+            headers.insert(HOST, host);
+        }
+        let query = ask.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{}{query}", ask.url.path());
+        let request = hyper::Request::post(path).body(Full::new(ask.body.clone()));
+        let Ok(mut request) = request else { return Err(unreachable("its URL has no path")) };
+        *request.headers_mut() = headers;
+        let limits = (ask.limit, ask.patience);
+        line.exchange(way, request, ask.opens, limits).await.map_err(Unheard::Line)
     }
 
     /// Posts a batch.
@@ -157,43 +238,51 @@ impl HecClient {
         &self,
         endpoint: EndpointId,
         channel: ChannelId,
+        link: &Link,
         body: Body,
     ) -> PostOutcome {
-        let Some(urls) = self.endpoints.get(endpoint.get()) else {
+        let Some(Endpoint { http, event, way, .. }) = self.endpoints.get(endpoint.get()) else {
             return PostOutcome::Fault(HoldReason::new("there is no such endpoint"));
         };
-        let send = async || {
-            let mut request = self.request(&urls.event, channel).body(body.bytes.clone());
-            if body.gzip {
-                request = request.header(CONTENT_ENCODING, "gzip");
+        let ask = Ask {
+            http,
+            url: event,
+            way: way.as_ref(),
+            body: body.bytes,
+            gzip: body.gzip,
+            opens: true,
+            limit: MAX_ANSWER,
+            patience: self.timeout,
+        };
+        let Heard { status, retry_after, body } = match self.ask(channel, link, &ask).await {
+            Ok(heard) => heard,
+            Err(error) => {
+                self.saw(endpoint, Some(in_words(&error)));
+                return failed(&error);
             }
-            request.send().await
         };
-        let mut response = match send().await {
-            Ok(response) => response,
-            Err(error) => return failed(&error),
-        };
-        // Nothing was accepted, so nothing comes twice.
-        if self.has_new_token(response.status().as_u16()).await {
-            response = match send().await {
-                Ok(response) => response,
-                Err(error) => return failed(&error),
-            };
-        }
-        let status = response.status().as_u16();
-        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let after = after.map(str::to_owned);
-        match read_capped(response, MAX_ANSWER).await {
+        match body {
             Ok(body) => {
                 let now = clock::unix_micros();
-                let verdict = Verdict::of(status, &body, after.as_deref(), now);
+                let verdict = Verdict::of(status, &body, retry_after.as_deref(), now);
                 if !matches!(verdict, Verdict::Accepted { .. }) {
                     tracing::debug!(?verdict, endpoint = endpoint.get(), "a batch was not taken");
                 }
+                self.saw(endpoint, not_taken(&verdict));
                 judge::post(verdict)
             }
             // The status is here, the rest of the answer is not, and with it the ackId.
-            Err(_) => PostOutcome::Doubt { after: None },
+            Err(_) => {
+                let why = format!("its answer, HTTP {status}, breaks off");
+                self.saw(endpoint, Some(why));
+                PostOutcome::Doubt { after: None }
+            }
+        }
+    }
+
+    fn saw(&self, endpoint: EndpointId, why: Option<String>) {
+        if let Some(url) = self.shown.get(endpoint.get()) {
+            self.outages.saw(url, why);
         }
     }
 
@@ -202,63 +291,133 @@ impl HecClient {
         &self,
         endpoint: EndpointId,
         channel: ChannelId,
+        link: &Link,
         ids: &[AckId],
     ) -> PollOutcome {
-        let Some(urls) = self.endpoints.get(endpoint.get()) else { return PollOutcome::Failed };
-        // Not compressed: some collectors read this body as it is.
-        let question = ack::encode(ids);
-        let ask = || {
-            let request = self.request(&urls.ack, channel).body(question.clone());
-            request.timeout(POLL_TIMEOUT).send()
+        let Some(endpoint) = self.endpoints.get(endpoint.get()) else {
+            return PollOutcome::Failed;
         };
-        let Ok(mut response) = ask().await else { return PollOutcome::Failed };
-        if self.has_new_token(response.status().as_u16()).await {
-            let Ok(again) = ask().await else { return PollOutcome::Failed };
-            response = again;
+        let heard = self.ask(channel, link, &question(endpoint, ids, MAX_ACK_ANSWER)).await;
+        match heard {
+            Ok(Heard { status, body: Ok(body), .. }) => {
+                judge::poll(ack::decode(status, &body, ids))
+            }
+            Err(Unheard::Line(Broken::Severed { .. })) => PollOutcome::Severed,
+            Ok(Heard { body: Err(_), .. }) | Err(_) => PollOutcome::Failed,
         }
-        let status = response.status().as_u16();
-        match read_capped(response, MAX_ACK_ANSWER).await {
-            Ok(body) => judge::poll(ack::decode(status, &body, ids)),
-            Err(_) => PollOutcome::Failed,
+    }
+
+    /// Asks whether the collector acknowledges.
+    pub(super) async fn preflight(&self, endpoint: EndpointId, channel: ChannelId) -> Preflight {
+        let unknown = |why: &dyn fmt::Display| judge::unknown(why);
+        let Some(endpoint) = self.endpoints.get(endpoint.get()) else {
+            return unknown(&"there is no such endpoint");
+        };
+        let ids = [NEVER_GIVEN];
+        match self.ask(channel, &Link::Free, &question(endpoint, &ids, MAX_ANSWER)).await {
+            Ok(Heard { status, body: Ok(body), .. }) => {
+                judge::preflight(status, &ack::decode(status, &body, &ids))
+            }
+            Ok(Heard { status, body: Err(_), .. }) => {
+                unknown(&format!("HTTP {status}, and the answer breaks off or is too long"))
+            }
+            Err(Unheard::Http(error)) => unknown(&why(&error)),
+            Err(Unheard::Line(_)) => unknown(&"no answer"),
         }
     }
 }
 
-/// What `/raw` is told about all lines of a request.
-fn raw_query(source: &RawSource) -> String {
-    let RawSource { host, source, sourcetype, index } = source;
-    let mut url = reqwest::Url::parse("http://x").ok();
-    for (name, value) in
-        [("host", host), ("source", source), ("sourcetype", sourcetype), ("index", index)]
-    {
-        if let (Some(url), Some(value)) = (&mut url, value) {
-            url.query_pairs_mut().append_pair(name, value);
-        }
+/// The question about some ids.
+fn question<'a>(endpoint: &'a Endpoint, ids: &[AckId], limit: usize) -> Ask<'a> {
+    Ask {
+        http: &endpoint.http,
+        url: &endpoint.ack,
+        way: endpoint.way.as_ref(),
+        // Not compressed: some collectors read this body as it is.
+        body: ack::encode(ids).into(),
+        gzip: false,
+        opens: false,
+        limit,
+        patience: POLL_TIMEOUT,
     }
-    let query = url.as_ref().and_then(reqwest::Url::query).unwrap_or_default();
-    if query.is_empty() { String::new() } else { format!("?{query}") }
 }
+
+/// Why a batch was not taken, where the collector and not the batch is the reason.
+fn not_taken(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Accepted { .. } | Verdict::Partial { .. } | Verdict::TooLarge { .. } => None,
+        Verdict::Busy { reason, .. }
+        | Verdict::Doubt { reason, .. }
+        | Verdict::Endpoint { reason, .. }
+        | Verdict::Fault { reason }
+        | Verdict::Unknown { reason, .. } => Some(format!("it answers {reason}")),
+    }
+}
+/// The first id of a channel, which nothing was ever posted on.
+const NEVER_GIVEN: AckId = AckId::new(0);
 
 /// What a POST without an answer means.
-fn failed(error: &reqwest::Error) -> PostOutcome {
+fn failed(error: &Unheard) -> PostOutcome {
+    let (why, connects): (&dyn fmt::Display, _) = match error {
+        Unheard::Http(error) => match tls_failure(error) {
+            Some(tls) => return untrusted(tls),
+            None => (error, error.is_connect()),
+        },
+        Unheard::Line(Broken::Tls(tls)) => return untrusted(tls),
+        Unheard::Line(Broken::Unreachable(why)) => (why, true),
+        Unheard::Line(Broken::Severed { sent }) => {
+            tracing::debug!(sent, "a channel's connection is lost");
+            return PostOutcome::Severed { sent: *sent };
+        }
+    };
+    tracing::debug!(error = %why, "a POST has no answer");
+    if connects {
+        PostOutcome::Unreachable { after: None }
+    } else {
+        PostOutcome::Doubt { after: None }
+    }
+}
+
+/// A certificate does not become valid by asking again.
+fn untrusted(tls: &rustls::Error) -> PostOutcome {
+    PostOutcome::Fault(HoldReason::new(&format!("TLS to the collector fails: {tls}")))
+}
+
+fn tls_failure(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            // A certificate does not become valid by asking again.
-            let sentence = format!("TLS to the collector fails: {tls}");
-            return PostOutcome::Fault(HoldReason::new(&sentence));
+            return Some(tls);
         }
         cause = match inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => inner.source(),
         };
     }
-    tracing::debug!(%error, "a POST has no answer");
-    if error.is_connect() {
-        PostOutcome::Unreachable { after: None }
-    } else {
-        PostOutcome::Doubt { after: None }
+    None
+}
+
+/// Why there is no answer, for people.
+fn in_words(error: &Unheard) -> String {
+    match error {
+        Unheard::Http(error) if error.is_connect() => {
+            format!("it cannot be reached: {}", why(error))
+        }
+        Unheard::Http(error) => format!("no answer: {}", why(error)),
+        Unheard::Line(Broken::Unreachable(reason)) => format!("it cannot be reached: {reason}"),
+        Unheard::Line(Broken::Tls(tls)) => format!("TLS fails: {tls}"),
+        Unheard::Line(Broken::Severed { .. }) => "its connection is lost".to_owned(),
     }
+}
+
+/// The innermost reason of a request without an answer: the outer ones say "error sending
+/// request".
+pub(super) fn why(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
 }
 
 /// The body of an answer, refused over `limit` bytes.

@@ -1,5 +1,6 @@
 //! What a destination is told.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::hec::Target;
 use crate::hec::mapping::MappingConfig;
 use crate::types::{ByteSize, DestinationName, Secret};
 
+use super::names::Place;
 use super::trust::Trust;
 
 /// One destination's settings. Built by `config`, which has checked them.
@@ -25,6 +27,13 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// TLS, where it is not the system's trust and nothing else (`[destination.tls]`).
     pub trust: Option<Trust>,
+    /// How often the names in `endpoints` are looked up, when every address of theirs is an endpoint
+    /// (`destination.resolve`, `resolve_interval`).
+    pub resolve_every: Option<Duration>,
+    /// Where the endpoints are, once they were looked up: one for each of `endpoints`.
+    pub places: Vec<Place>,
+    /// What ties a channel to one indexer (`destination.affinity`).
+    pub affinity: Affinity,
     /// A proxy on the way (`destination.proxy`).
     pub proxy: Option<Proxy>,
     /// Which endpoint of the collector is used (`destination.endpoint_target`).
@@ -48,6 +57,18 @@ pub struct Config {
     pub max_event: ByteSize,
 }
 
+/// What ties a channel to one indexer behind a load balancer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Nothing: there is one indexer behind each endpoint, or the balancer goes by the address.
+    #[default]
+    None,
+    /// The cookies that the balancer sets.
+    Cookie,
+    /// A connection that the channel has for itself.
+    Connection,
+}
+
 /// What may be kept of messages that the collectors refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
@@ -63,6 +84,16 @@ impl Config {
     #[must_use]
     pub fn tls_verified(&self) -> bool {
         self.trust.as_ref().is_none_or(Trust::verified)
+    }
+
+    /// With other endpoints: those that the names were found to have.
+    pub(super) fn at(&mut self, places: &[Place]) {
+        // There is one for each name at least.
+        if let Some(count) = NonZeroUsize::new(places.len()) {
+            self.endpoints = places.iter().map(Place::to_string).collect();
+            self.places = places.to_vec();
+            self.delivery.endpoints = count;
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! From a collector's answer to what delivery does about it: one match, without a wildcard.
 
-use crate::delivery::{HoldReason, PollOutcome, PostOutcome};
+use std::fmt::Display;
+
+use crate::delivery::{HoldReason, PollOutcome, PostOutcome, Preflight};
 use crate::hec::ack::AckError;
 use crate::hec::response::Verdict;
 use crate::types::AckId;
@@ -56,6 +58,32 @@ pub(super) fn poll(answer: Result<Vec<AckId>, AckError>) -> PollOutcome {
     }
 }
 
+/// What the answer to the question means whether a collector acknowledges at all.
+pub(super) fn preflight(status: u16, answer: &Result<Vec<AckId>, AckError>) -> Preflight {
+    match answer {
+        Ok(_) => Preflight::On,
+        Err(_) if said(status, answer) == Some(false) => Preflight::Off,
+        Err(error) => unknown(error.reason()),
+    }
+}
+
+/// Whether it acknowledges, if it says so. Only Splunk's own words count as a no: 400 with code 14
+/// (Splunk docs: "ACK is disabled").
+pub(super) fn said(status: u16, answer: &Result<Vec<AckId>, AckError>) -> Option<bool> {
+    match answer {
+        Ok(_) => Some(true),
+        Err(error) => (status == 400 && error.reason().code == Some(14)).then_some(false),
+    }
+}
+
+/// It is not known whether the collector acknowledges.
+pub(super) fn unknown(why: &dyn Display) -> Preflight {
+    Preflight::Unknown(HoldReason::new(&format!(
+        "not known whether the collector acknowledges (acknowledgement = \"auto\"), so nothing is \
+         sent: {why}"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +117,8 @@ mod tests {
             PostOutcome::Unreachable { .. } => Kind::Unreachable,
             PostOutcome::Missing { .. } => Kind::Missing,
             PostOutcome::Doubt { .. } => Kind::Doubt,
+            // No answer says so.
+            PostOutcome::Severed { .. } => Kind::Unreachable,
             PostOutcome::Refused { bad, .. } => Kind::Refused(*bad),
             PostOutcome::TooLarge { .. } => Kind::TooLarge,
             PostOutcome::Fault(_) => Kind::Held,
@@ -172,6 +202,42 @@ mod tests {
                 None => "<html><h1>Gateway</h1></html>".to_owned(),
             };
             assert_eq!(kind(&judged(status, &body)), expected, "{status} {body}");
+        }
+    }
+
+    /// Only what Splunk says of it in its own words is a word for or against acknowledgement.
+    #[test]
+    fn whether_a_collector_acknowledges_is_not_guessed() {
+        use crate::hec::ack::decode;
+        let said = |status, body: &str| {
+            let asked = [AckId::new(0)];
+            match preflight(status, &decode(status, body.as_bytes(), &asked)) {
+                Preflight::On => "on".to_owned(),
+                Preflight::Off => "off".to_owned(),
+                Preflight::Unknown(reason) => reason.to_string(),
+            }
+        };
+        assert_eq!(said(200, r#"{"acks":{"0":false}}"#), "on");
+        assert_eq!(said(200, r#"{"acks":{"0":true}}"#), "on");
+        assert_eq!(said(400, r#"{"text":"ACK is disabled","code":14}"#), "off");
+        for (status, body) in [
+            (200, "{}"),
+            (200, "<html>log in</html>"),
+            (200, r#"{"text":"ACK is disabled","code":14}"#),
+            (204, ""),
+            (302, ""),
+            (400, r#"{"text":"Data channel is missing","code":10}"#),
+            (400, "<html>"),
+            (401, r#"{"text":"Token is required","code":2}"#),
+            (403, r#"{"text":"Invalid token","code":4}"#),
+            (403, r#"{"text":"ACK is disabled","code":14}"#),
+            (404, r#"{"text":"The requested URL was not found on this server.","code":404}"#),
+            (500, r#"{"text":"Internal server error","code":8}"#),
+            (503, r#"{"text":"ACK is disabled","code":14}"#),
+            (503, r#"{"text":"Server is busy","code":9}"#),
+        ] {
+            let said = said(status, body);
+            assert!(said.contains(&format!("nothing is sent: HTTP {status}")), "{body}: {said}");
         }
     }
 

@@ -5,19 +5,27 @@
 //! cursor. What stays in memory is bounded by the lanes (bodies) and the window (ranges), not by
 //! the backlog (I7).
 
+mod chosen;
 mod client;
 mod config;
 mod control;
 mod cut;
+mod http;
+mod jar;
 mod judge;
 mod ledger;
+mod line;
+mod link;
+mod names;
 mod numbers;
+mod outage;
 mod pace;
 mod pack;
 #[cfg(test)]
 mod pack_tests;
 mod pick;
 pub mod probe;
+mod progress;
 mod redrive;
 mod replay;
 mod seek;
@@ -33,16 +41,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Delivery, Status};
+use crate::delivery::{Acknowledgement, Delivery, Status};
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::{DrainInfo, Mapping, MappingError};
 use crate::record::{Ahead, Checkpoint, Fate};
 use crate::types::{ByteSize, DestinationName, Position};
 use crate::wal::{CommitError, GapCause, LetterBook, LetterError, OpenError, Removal, Wal};
 
-pub use client::ClientError;
-pub use config::{Compression, Config, DeadLetters, Proxy, RawSource, Start};
+pub use config::{Affinity, Compression, Config, DeadLetters, Proxy, RawSource, Start};
 pub use control::{SeekRefused, Stopping};
+pub use http::ClientError;
+pub use names::Place;
+pub use progress::{ReplayRun, Trouble};
 pub use token::TokenReload;
 pub use trust::{Trust, TrustError, TrustPart, TrustParts};
 
@@ -116,12 +126,15 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Sink {
     config: Config,
+    names: Option<names::Names>,
     wal: Wal,
     machine: Delivery,
     packer: pack::Packer,
     client: client::HecClient,
     status: Arc<watch::Sender<SinkStatus>>,
     drains: Arc<watch::Sender<KnownDrains>>,
+    /// The replay that is being sent.
+    replay: Arc<watch::Sender<Option<ReplayRun>>>,
     /// Both ends: the handles take the one, the task the other.
     control: (mpsc::Sender<control::Control>, control::Controls),
 }
@@ -130,11 +143,10 @@ pub struct Sink {
 #[derive(Clone, Debug)]
 pub struct SinkHandle {
     name: DestinationName,
-    endpoints: Arc<[String]>,
-    acknowledgement_required: bool,
     tls_verified: bool,
     client: client::HecClient,
     status: watch::Receiver<SinkStatus>,
+    replay: watch::Receiver<Option<ReplayRun>>,
     drains: Arc<watch::Sender<KnownDrains>>,
     control: mpsc::Sender<control::Control>,
     wal: Wal,
@@ -146,6 +158,8 @@ type KnownDrains = Arc<BTreeMap<String, DrainInfo>>;
 /// A destination's state, as of at most half a second ago.
 #[derive(Clone, Debug)]
 pub struct SinkStatus {
+    /// The collectors' URLs, in the order of [`Status::endpoints`].
+    pub endpoints: Arc<[String]>,
     /// The machine's.
     pub delivery: Status,
     /// The log's end at the same moment.
@@ -163,16 +177,10 @@ impl SinkHandle {
         &self.name
     }
 
-    /// The collectors' URLs, in the order of [`Status::endpoints`].
+    /// What counts as delivered at this moment.
     #[must_use]
-    pub fn endpoints(&self) -> &[String] {
-        &self.endpoints
-    }
-
-    /// Whether delivery waits for the indexers' acknowledgement.
-    #[must_use]
-    pub const fn acknowledgement_required(&self) -> bool {
-        self.acknowledgement_required
+    pub fn acknowledgement(&self) -> Acknowledgement {
+        self.status.borrow().delivery.acknowledgement
     }
 
     /// From the next batch on, drains have these names.
@@ -204,6 +212,18 @@ impl SinkHandle {
         self.status.borrow().clone()
     }
 
+    /// Why the collector of this URL took nothing the last time; none when it took something.
+    #[must_use]
+    pub fn outage(&self, url: &str) -> Option<String> {
+        self.client.outages.why(url)
+    }
+
+    /// The replay that is being sent to it, if there is one.
+    #[must_use]
+    pub fn replay(&self) -> Option<ReplayRun> {
+        self.replay.borrow().clone()
+    }
+
     /// Resolves when the state satisfies `wanted`.
     pub async fn wait_for(&self, wanted: impl FnMut(&SinkStatus) -> bool) {
         let mut status = self.status.clone();
@@ -219,7 +239,8 @@ impl Sink {
     /// # Errors
     /// When the checkpoint cannot be had, or the configuration is no good after all.
     pub async fn open(mut config: Config, wal: Wal) -> Result<Self, SinkError> {
-        let name = || config.name.clone();
+        let own = config.name.clone();
+        let name = || own.clone();
         let stored = wal
             .checkpoint(&config.name)
             .map_err(|source| SinkError::Checkpoint { name: name(), source })?;
@@ -231,6 +252,11 @@ impl Sink {
         let position = checkpoint.position;
         if position < first || position > end {
             return Err(SinkError::Outside { name: name(), position, first, end });
+        }
+        let names = names::Names::new(&config);
+        if let Some(names) = &names {
+            // Before the checkpoint is read: what was in flight was in flight to one of these.
+            config.at(&names.at_the_start().await);
         }
         let checkpoint = inherit(&config, &wal, checkpoint, end);
         withdraw(&config, &wal, &checkpoint).await?;
@@ -253,24 +279,23 @@ impl Sink {
         let machine = machine(&config, &checkpoint);
         let letters = wal.letter_book(&config.name);
         let (delivery, tail) = (machine.status(), wal.status().tail);
-        let status = SinkStatus { delivery, tail, stuck: None, letters };
+        let endpoints = config.endpoints.clone().into();
+        let status = SinkStatus { endpoints, delivery, tail, stuck: None, letters };
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
-        Ok(Self { config, wal, machine, packer, client, status, drains, control })
+        let replay = Arc::new(watch::Sender::new(None));
+        Ok(Self { config, names, wal, machine, packer, client, status, drains, replay, control })
     }
 
     /// A look from outside.
     #[must_use]
     pub fn handle(&self) -> SinkHandle {
-        use crate::delivery::Acknowledgement;
-        let required = self.config.delivery.acknowledgement == Acknowledgement::Required;
         SinkHandle {
             name: self.config.name.clone(),
-            endpoints: self.config.endpoints.clone().into(),
-            acknowledgement_required: required,
             tls_verified: self.config.tls_verified(),
             client: self.client.clone(),
             status: self.status.subscribe(),
+            replay: self.replay.subscribe(),
             drains: Arc::clone(&self.drains),
             control: self.control.0.clone(),
             wal: self.wal.clone(),
@@ -279,19 +304,27 @@ impl Sink {
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, wal, machine, packer, client, status, drains, control } = self;
+        let Self { config, names, wal, machine, packer, client, .. } = self;
+        let (status, drains, control) = (self.status, self.drains, self.control);
+        let replay = self.replay;
         let name = config.name.clone();
+        let set = || names.as_ref().map(names::Names::subscribe);
         let redrive = redrive::Redrive {
             config: config.clone(),
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            chosen: chosen::Chosen::of(&status),
+            set: set(),
         };
         let replaying = replay::Replaying {
             config: config.clone(),
             wal: wal.clone(),
             client: client.clone(),
             drains: drains.subscribe(),
+            shown: replay,
+            chosen: chosen::Chosen::of(&status),
+            set: set(),
         };
         let makings = task::Makings {
             tail: wal.tail(),
@@ -303,6 +336,7 @@ impl Sink {
             ledger: ledger::Ledger::Log,
             shown: Some(status),
             control: Some(control.1),
+            set: set(),
             pace: None,
         };
         // What runs beside it ends with it.
@@ -314,7 +348,12 @@ impl Sink {
         };
         let redriving = Box::pin(redrive.run(beside.clone(), grace));
         let replaying = Box::pin(replaying.run(beside.clone(), grace));
-        let (ended, (), ()) = tokio::join!(delivering, redriving, replaying);
+        let following = async {
+            if let Some(names) = &names {
+                names.follow(&beside).await;
+            }
+        };
+        let (ended, (), (), ()) = tokio::join!(delivering, redriving, replaying, following);
         tracing::info!(destination = %name, ?ended, "destination stopped");
         ended
     }

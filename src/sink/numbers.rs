@@ -19,7 +19,7 @@ pub(super) struct Metrics {
     requests: [(&'static str, Counter); 7],
     request_seconds: Histogram,
     ack_latency: Histogram,
-    resent: [(ResendReason, Counter); 6],
+    resent: [(ResendReason, Counter); 7],
     dead_lettered: Counter,
     letters: Gauge,
     letter_bytes: Gauge,
@@ -28,6 +28,8 @@ pub(super) struct Metrics {
     lag: Gauge,
     in_flight: Gauge,
     held: Gauge,
+    required: Gauge,
+    modes: [(Acknowledgement, Gauge); 3],
     paused: Gauge,
     difference: Gauge,
 }
@@ -44,9 +46,10 @@ impl Metrics {
             let labels = [label(), ("reason", reason.as_str().to_owned())];
             (reason, metrics::counter!("forebay_resent_batches_total", &labels))
         };
-        let required = config.delivery.acknowledgement == Acknowledgement::Required;
-        metrics::gauge!("forebay_acknowledgement_required", &[label()])
-            .set(f64::from(u8::from(required)));
+        let mode = |mode: Acknowledgement| {
+            let labels = [label(), ("mode", mode.as_str().to_owned())];
+            (mode, metrics::gauge!("forebay_acknowledgement", &labels))
+        };
         Self {
             delivered: metrics::counter!("forebay_delivered_messages_total", &[label()]),
             filtered: metrics::counter!("forebay_filtered_messages_total", &[label()]),
@@ -62,6 +65,7 @@ impl Metrics {
                 ResendReason::Doubt,
                 ResendReason::AckTimeout,
                 ResendReason::ChannelForgotten,
+                ResendReason::ConnectionLost,
                 ResendReason::Refused,
                 ResendReason::Restart,
             ]
@@ -74,6 +78,9 @@ impl Metrics {
             lag: metrics::gauge!("forebay_lag_seconds", &[label()]),
             in_flight: metrics::gauge!("forebay_batches_in_flight", &[label()]),
             held: metrics::gauge!("forebay_destination_held", &[label()]),
+            required: metrics::gauge!("forebay_acknowledgement_required", &[label()]),
+            modes: [Acknowledgement::Required, Acknowledgement::Off, Acknowledgement::Auto]
+                .map(mode),
             paused: metrics::gauge!("forebay_destination_paused", &[label()]),
             difference: metrics::gauge!("forebay_books_difference", &[label()]),
         }
@@ -84,7 +91,8 @@ impl Metrics {
             PostOutcome::Accepted { .. } => "accepted",
             PostOutcome::Busy { .. } => "busy",
             PostOutcome::Unreachable { .. } | PostOutcome::Missing { .. } => "unreachable",
-            PostOutcome::Doubt { .. } => "doubt",
+            PostOutcome::Severed { sent: false } => "unreachable",
+            PostOutcome::Doubt { .. } | PostOutcome::Severed { sent: true } => "doubt",
             PostOutcome::Fault(_) | PostOutcome::Strange(_) => "fault",
             PostOutcome::Refused { .. } => "refused",
             PostOutcome::TooLarge { .. } => "too_large",
@@ -120,6 +128,10 @@ impl Metrics {
         self.lanes.set(lanes as f64);
         self.pending.set(delivery.pending(&status.tail) as f64);
         self.difference.set(delivery.difference(&status.tail) as f64);
+        self.required.set(f64::from(u8::from(delivery.acknowledgement != Acknowledgement::Off)));
+        for (mode, gauge) in &self.modes {
+            gauge.set(f64::from(u8::from(*mode == delivery.acknowledgement)));
+        }
         self.paused.set(f64::from(u8::from(delivery.paused)));
         self.in_flight.set((delivery.batches_posting + delivery.batches_unacknowledged) as f64);
         let now = clock::unix_micros();

@@ -19,10 +19,12 @@ use crate::delivery::Acknowledgement;
 use crate::hec::{ACK_PATH, EVENT_PATH, HEALTH_PATH, ack};
 use crate::types::AckId;
 
-use super::Config;
+use super::judge;
 use super::trust::{Trust, TrustParts};
+use super::{Affinity, Config};
 
 mod ask;
+mod choice;
 
 use ask::{Asker, Heard, described, heard, marker};
 
@@ -50,6 +52,8 @@ pub enum Step {
     Token,
     /// Does the token have acknowledgement, as the destination needs it.
     Acknowledgement,
+    /// What `acknowledgement = "auto"` would choose, after all endpoints were asked.
+    Choice,
     /// Does it take a body as large as batches are.
     BodySize,
     /// May the token write to the index, and is an event acknowledged.
@@ -68,6 +72,7 @@ impl Step {
             Self::Health => "health",
             Self::Token => "token",
             Self::Acknowledgement => "acknowledgement",
+            Self::Choice => "auto",
             Self::BodySize => "body size",
             Self::Index => "index",
             Self::Stickiness => "stickiness",
@@ -117,10 +122,15 @@ pub struct Finding {
 
 /// Asks every endpoint of a destination. An event is waited for as long as `wait`.
 pub async fn probe(config: &Config, wait: Duration) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let (mut findings, mut all) = (Vec::new(), Vec::new());
     for endpoint in &config.endpoints {
-        let mut probe = Probe { config, wait, endpoint, findings: &mut findings };
+        let mut said = Vec::new();
+        let mut probe = Probe { config, wait, endpoint, findings: &mut findings, said: &mut said };
         probe.endpoint().await;
+        all.push(said.pop().flatten());
+    }
+    if config.delivery.acknowledgement == Acknowledgement::Auto {
+        findings.push(choice::of(&all));
     }
     findings
 }
@@ -130,6 +140,8 @@ struct Probe<'a> {
     wait: Duration,
     endpoint: &'a str,
     findings: &'a mut Vec<Finding>,
+    /// Whether the endpoint acknowledges, once it was asked and has said it.
+    said: &'a mut Vec<Option<bool>>,
 }
 
 impl Probe<'_> {
@@ -306,31 +318,18 @@ impl Probe<'_> {
     }
 
     async fn acknowledgement(&mut self, asker: &Asker) -> bool {
-        let required = self.config.delivery.acknowledgement == Acknowledgement::Required;
-        match asker.post(ACK_PATH, ack::encode(&[AckId::new(0)])).await {
-            Ok(Heard { answer, .. }) if answer.status == 200 && answer.code.is_none() => {
-                let (outcome, detail) = if required {
-                    (Outcome::Good, "on")
-                } else {
-                    (Outcome::Note, "on, and the destination does not wait for it")
-                };
-                self.found(Step::Acknowledgement, outcome, detail);
-                true
+        let asked = [AckId::new(0)];
+        let said = match asker.post(ACK_PATH, ack::encode(&asked)).await {
+            Ok(Heard { answer, body, .. }) => {
+                let read = ack::decode(answer.status, &body, &asked);
+                judge::said(answer.status, &read).ok_or_else(|| answer.reason().to_string())
             }
-            Ok(Heard { answer, .. }) if answer.code == Some(14) => {
-                let outcome = if required { Outcome::Bad } else { Outcome::Note };
-                self.found(Step::Acknowledgement, outcome, "off for this token");
-                false
-            }
-            Ok(Heard { answer, .. }) => {
-                self.found(Step::Acknowledgement, Outcome::Bad, answer.reason().to_string());
-                false
-            }
-            Err(problem) => {
-                self.found(Step::Acknowledgement, Outcome::Bad, problem);
-                false
-            }
-        }
+            Err(problem) => Err(problem),
+        };
+        self.said.push(said.as_ref().ok().copied());
+        let (outcome, detail) = choice::acknowledges(self.config.delivery.acknowledgement, &said);
+        self.found(Step::Acknowledgement, outcome, detail);
+        said == Ok(true)
     }
 
     /// White space as large as a batch: code 5 when it fits, 413 when it does not.
@@ -358,11 +357,14 @@ impl Probe<'_> {
         let mut ids = Vec::new();
         let mut cookie = false;
         for number in 0..MARKERS {
-            let fresh = (number >= MARKERS / 2).then(|| Asker::new(self.config, self.endpoint));
+            // A channel with a connection of its own is never seen on another.
+            let several = self.config.affinity != Affinity::Connection;
+            let fresh =
+                (several && number >= MARKERS / 2).then(|| Asker::new(self.config, self.endpoint));
             let again;
             let by = match fresh {
                 Some(Ok(new)) => {
-                    again = Asker { channel: asker.channel.clone(), ..new };
+                    again = new.on_channel_of(asker);
                     &again
                 }
                 Some(Err(_)) | None => asker,
@@ -458,12 +460,13 @@ impl Probe<'_> {
         let (outcome, what) = match (rising, cookie, fresh.is_empty()) {
             (_, true, _) => (
                 Outcome::Bad,
-                "several indexers behind one name, with a cookie that was not sent back",
+                "several indexers behind one name, with a cookie that was not sent back: write \
+                 affinity = \"cookie\"",
             ),
             (true, false, false) => (
                 Outcome::Note,
                 "several indexers behind one name, one for each connection; channels are lost \
-                 when connections change",
+                 when connections change: write affinity = \"connection\"",
             ),
             (false, false, _) | (true, false, true) => (
                 Outcome::Bad,

@@ -23,9 +23,11 @@ use crate::record::{Checkpoint, DeadLetter};
 use crate::types::{BatchId, ByteSize, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::{OpenError, ReadError, Removal, Wal};
 
+use super::chosen::Chosen;
 use super::client::HecClient;
 use super::cut::Pieces;
 use super::ledger::{Ledger, Letters};
+use super::names::{self, Places};
 use super::pack::{Again, Body, Source};
 use super::task::{Makings, Task};
 use super::{Compression, Config, Ended, KnownDrains};
@@ -44,10 +46,14 @@ pub(super) struct Redrive {
     pub(super) client: HecClient,
     /// The names of drains, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
+    /// What counts as delivered.
+    pub(super) chosen: Chosen,
+    /// The endpoints, where they can change.
+    pub(super) set: Option<watch::Receiver<Places>>,
 }
 
 impl Redrive {
-    pub(super) async fn run(self, stop: CancellationToken, grace: Duration) {
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut changed = self.wal.letters_changed();
         let mut look = clock::instant();
         while !stop.is_cancelled() {
@@ -56,10 +62,20 @@ impl Redrive {
                 self.expire().await;
             }
             changed.mark_unchanged();
-            if self.wal.letter_book(&self.config.name).redriving > 0 {
+            let chosen = self.chosen.now();
+            if let Some(mode) = chosen
+                && self.wal.letter_book(&self.config.name).redriving > 0
+            {
+                self.config.delivery.acknowledgement = mode;
+                names::follow(&mut self.set, &mut self.config, &mut self.client);
                 match self.some().await {
                     Ok(letters) if !letters.is_empty() => {
-                        if self.send(letters, stop.clone(), grace).await == Ended::LogGone {
+                        let stopping = stop.child_token();
+                        let mut set = self.set.clone();
+                        let sending = self.send(letters, stopping.clone(), grace);
+                        if names::unless_changed(&mut set, &stopping, sending).await
+                            == Ended::LogGone
+                        {
                             return;
                         }
                         continue;
@@ -72,6 +88,7 @@ impl Redrive {
             }
             tokio::select! {
                 _ = changed.changed() => {}
+                () = self.chosen.known(), if chosen.is_none() => {}
                 () = sleep_until(look.into()) => {}
                 () = stop.cancelled() => {}
             }
@@ -135,6 +152,7 @@ impl Redrive {
                 tail,
                 shown: None,
                 control: None,
+                set: None,
                 pace: None,
             },
             Epoch::start(),

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Epoch;
+use crate::clock::{self, Epoch};
 use crate::delivery::Delivery;
 use crate::hec::encoder::Encoder;
 use crate::hec::mapping::Mapping;
@@ -21,13 +22,19 @@ use crate::record::{Replay, ReplayId};
 use crate::types::{Position, Tail};
 use crate::wal::Wal;
 
+use super::chosen::Chosen;
 use super::client::HecClient;
 use super::ledger::Ledger;
+use super::names::{self, Places};
 use super::pace::Pace;
 use super::pack::Packer;
 use super::pick::Pick;
+use super::progress::{Progress, ReplayRun, Trouble};
 use super::task::{Makings, Task};
-use super::{Config, Ended, KnownDrains, inherit};
+use super::{Config, Ended, KnownDrains, SinkStatus, inherit};
+
+/// How often it is looked at how the one that is sent comes on.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long one that ended before its time rests.
 const REST: Duration = Duration::from_secs(5);
@@ -39,30 +46,58 @@ pub(super) struct Replaying {
     pub(super) client: HecClient,
     /// The names of drains, which can change.
     pub(super) drains: watch::Receiver<KnownDrains>,
+    /// Where it is shown how the one that is sent comes on.
+    pub(super) shown: Arc<watch::Sender<Option<ReplayRun>>>,
+    /// What counts as delivered.
+    pub(super) chosen: Chosen,
+    /// The endpoints, where they can change.
+    pub(super) set: Option<watch::Receiver<Places>>,
 }
 
 impl Replaying {
-    pub(super) async fn run(self, stop: CancellationToken, grace: Duration) {
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut changed = self.wal.replays_changed();
         let mut metrics = Metrics::new(&self.config);
         while !stop.is_cancelled() {
             changed.mark_unchanged();
             metrics.show(&self.wal, &self.config);
             let Some(replay) = self.wal.open_replay(&self.config.name) else {
+                self.shown.send_replace(None);
+                metrics.run(None);
                 tokio::select! {
                     _ = changed.changed() => {}
                     () = stop.cancelled() => {}
                 }
                 continue;
             };
+            let Some(mode) = self.chosen.now() else {
+                tokio::select! {
+                    () = self.chosen.known() => {}
+                    _ = changed.changed() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            };
+            self.config.delivery.acknowledgement = mode;
+            names::follow(&mut self.set, &mut self.config, &mut self.client);
             let id = replay.id.clone();
             let stopping = stop.child_token();
-            let Some(task) = self.task(replay) else { return };
+            let mut progress = Progress::new(clock::instant(), settled(&replay));
+            let Some((task, status)) = self.task(replay) else { return };
+            let mut set = self.set.clone();
             let sending = task.run(stopping.clone(), grace);
+            let sending = names::unless_changed(&mut set, &stopping, sending);
             let mut sending = std::pin::pin!(sending);
+            let mut look = clock::instant();
             let ended = loop {
                 tokio::select! {
                     ended = &mut sending => break ended,
+                    () = sleep_until(look.into()) => {
+                        look = clock::instant() + LOOK_EVERY;
+                        let run = self.look(&id, &status.borrow(), &mut progress);
+                        metrics.run(Some(&run));
+                        self.shown.send_replace(Some(run));
+                    }
                     _ = changed.changed() => {
                         metrics.show(&self.wal, &self.config);
                         if !self.is_open(&id) {
@@ -81,6 +116,20 @@ impl Replaying {
                     () = stop.cancelled() => {}
                 }
             }
+        }
+    }
+
+    /// How a replay comes on.
+    fn look(&self, id: &ReplayId, status: &SinkStatus, progress: &mut Progress) -> ReplayRun {
+        let now = clock::instant();
+        if let Some(replay) = self.wal.replay(id) {
+            progress.saw(now, settled(&replay));
+        }
+        ReplayRun {
+            id: id.clone(),
+            trouble: Trouble::of(status, &status.endpoints),
+            rate: progress.rate(now),
+            stalled: progress.stalled(now),
         }
     }
 
@@ -103,8 +152,9 @@ impl Replaying {
         );
     }
 
-    /// What sends a replay. None when the configuration is no good after all.
-    fn task(&self, replay: Replay) -> Option<Task> {
+    /// What sends a replay, and where its state is seen. None when the configuration is no good
+    /// after all.
+    fn task(&self, replay: Replay) -> Option<(Task, watch::Receiver<SinkStatus>)> {
         let mut config = self.config.clone();
         config.mapping.drains = Arc::clone(&self.drains.borrow());
         // It compiled when the destination was opened.
@@ -137,6 +187,15 @@ impl Replaying {
             from = %checkpoint.position,
             "a replay is sent"
         );
+        let letters = self.wal.letter_book(&config.name);
+        let delivery = machine.status();
+        let (shown, status) = watch::channel(SinkStatus {
+            endpoints: config.endpoints.clone().into(),
+            delivery,
+            tail,
+            stuck: None,
+            letters,
+        });
         // Whoever holds the other end could move it: nobody does.
         let (_, tail) = watch::channel(tail);
         let makings = Makings {
@@ -146,13 +205,19 @@ impl Replaying {
             source: Box::new(source),
             client: self.client.clone(),
             tail,
-            shown: None,
+            shown: Some(Arc::new(shown)),
             control: None,
+            set: None,
             pace: replay.rate.map(Pace::new),
             ledger: Ledger::replay(&replay),
         };
-        Some(Task::new(makings, Epoch::start()))
+        Some((Task::new(makings, Epoch::start()), status))
     }
+}
+
+/// Messages of a replay that need nothing more.
+const fn settled(replay: &Replay) -> u64 {
+    replay.messages().saturating_sub(replay.pending())
 }
 
 /// What is counted of a destination's replays.
@@ -160,6 +225,8 @@ struct Metrics {
     open: Gauge,
     pending: Gauge,
     replayed: Counter,
+    stuck: Gauge,
+    stalled: Gauge,
     /// The replay that was shown last, and what it had acknowledged.
     seen: Option<(ReplayId, u64)>,
 }
@@ -171,8 +238,18 @@ impl Metrics {
             open: metrics::gauge!("forebay_replays", &label),
             pending: metrics::gauge!("forebay_replay_pending_messages", &label),
             replayed: metrics::counter!("forebay_replayed_messages_total", &label),
+            stuck: metrics::gauge!("forebay_replay_stuck", &label),
+            stalled: metrics::gauge!("forebay_replay_stalled_seconds", &label),
             seen: None,
         }
+    }
+
+    /// How the one that is sent comes on, if there is one.
+    fn run(&self, run: Option<&ReplayRun>) {
+        let trouble = run.and_then(|run| run.trouble.as_ref());
+        let stuck = trouble.is_some_and(Trouble::needs_hands);
+        self.stuck.set(f64::from(u8::from(stuck)));
+        self.stalled.set(run.map_or(0.0, |run| run.stalled.as_secs_f64()));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]

@@ -1,7 +1,8 @@
 //! Delivery of the log, from wherever an operator wants it to go on.
 //!
-//! Within one machine the cursor never moves back. A seek ends the machine: what is in flight may
-//! settle for a moment, the stored checkpoint is moved, and another machine begins there.
+//! Within one machine the cursor never moves back, and the endpoints stay. A seek ends the machine:
+//! what is in flight may settle for a moment, the stored checkpoint is moved, and another machine
+//! begins there. So it is when the endpoints' names have other addresses, but for the move.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::wal::{SeekError, Wal};
 
 use super::control::Seek;
 use super::ledger::Ledger;
-use super::task::{Makings, Task};
+use super::task::{Makings, Task, Wanted};
 use super::{Ended, KnownDrains, inherit, packer, withdraw};
 
 /// Delivers until told to stop.
@@ -26,27 +27,45 @@ pub(super) async fn deliver(
     grace: Duration,
 ) -> Ended {
     let epoch = Epoch::start();
-    let (config, wal, client) =
+    let (mut config, wal, mut client) =
         (makings.config.clone(), makings.wal.clone(), makings.client.clone());
-    let shown = makings.shown.clone();
+    let (shown, mut set) = (makings.shown.clone(), makings.set.clone());
     loop {
         let task = Task::new(makings, epoch);
-        let (ended, wanted) = Box::pin(task.run_or_seek(stop, grace)).await;
-        let Some((seek, control)) = wanted else { return ended };
+        let (ended, wanted) = Box::pin(task.run_until_wanted(stop, grace)).await;
+        let Some((wanted, control)) = wanted else { return ended };
         if ended == Ended::LogGone {
             // Whoever asked hears of it by the answer that is dropped.
             return ended;
         }
-        let Seek { to, may_skip, answer } = seek;
-        let (log, name) = (wal.clone(), config.name.clone());
-        let moving = tokio::task::spawn_blocking(move || log.seek(&name, to, may_skip));
-        let moved = match moving.await {
-            Ok(moved) => moved,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Ended::CutShort,
-        };
-        if let Err(SeekError::Commit(_)) = &moved {
-            return Ended::LogGone;
+        if let Some(shown) = &shown {
+            // What was chosen holds until the process ends.
+            config.delivery.acknowledgement = shown.borrow().delivery.acknowledgement;
+        }
+        let mut asked = None;
+        match wanted {
+            Wanted::Endpoints => {
+                // The next machine hears of changes after this one.
+                if let Some(set) = &mut set {
+                    config.at(&set.borrow_and_update());
+                }
+                // Their URLs were good before.
+                let Ok(other) = client.at(&config) else { return Ended::CutShort };
+                client = other;
+            }
+            Wanted::Seek(Seek { to, may_skip, answer }) => {
+                let (log, name) = (wal.clone(), config.name.clone());
+                let moving = tokio::task::spawn_blocking(move || log.seek(&name, to, may_skip));
+                let moved = match moving.await {
+                    Ok(moved) => moved,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => return Ended::CutShort,
+                };
+                if let Err(SeekError::Commit(_)) = &moved {
+                    return Ended::LogGone;
+                }
+                asked = Some((answer, moved));
+            }
         }
         // Whether it was moved or not: go on from what is stored.
         let checkpoint = match stored(&wal, &config.name).await {
@@ -70,6 +89,7 @@ pub(super) async fn deliver(
             let (delivery, tail) = (machine.status(), wal.status().tail);
             shown.send_modify(|status| {
                 status.delivery = delivery;
+                status.endpoints = config.endpoints.clone().into();
                 status.tail = tail;
             });
         }
@@ -83,10 +103,13 @@ pub(super) async fn deliver(
             ledger: Ledger::Log,
             shown: shown.clone(),
             control: Some(control),
+            set: set.clone(),
             pace: None,
         };
-        // Whoever asked may have given up waiting.
-        answer.send(moved).ok();
+        if let Some((answer, moved)) = asked {
+            // Whoever asked may have given up waiting.
+            answer.send(moved).ok();
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 
 use crate::clock::{self, Epoch};
 use crate::delivery::{
-    Action, Cut, Delivery, EndpointId, Event, Note, Parts, PollOutcome, PostOutcome, ReadBatch,
+    Action, Cut, Delivery, EndpointId, Event, Note, Parts, PollOutcome, PostOutcome, Preflight,
+    ReadBatch,
 };
 use crate::hec::Reason;
 use crate::record::DeadLetter;
@@ -24,6 +25,8 @@ use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 use super::client::HecClient;
 use super::control::{Control, Controls, Seek};
 use super::ledger::Ledger;
+use super::link::Links;
+use super::names::Places;
 use super::numbers::Metrics;
 use super::pace::Pace;
 use super::pack::{Again, Body, Source};
@@ -32,7 +35,7 @@ use super::{Config, Ended, SinkStatus, trail};
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a seek waits for what is in flight. What is not settled by then is sent again, or
+/// How long a seek, or a change of endpoints, waits for what is in flight. What is not settled by then is sent again, or
 /// skipped.
 const SEEK_GRACE: Duration = Duration::from_secs(2);
 
@@ -49,6 +52,8 @@ pub(super) struct Makings {
     pub(super) shown: Option<Arc<watch::Sender<SinkStatus>>>,
     /// What an operator asks for, where one can.
     pub(super) control: Option<Controls>,
+    /// The endpoints, where they can change. It ends when they do.
+    pub(super) set: Option<watch::Receiver<Places>>,
     /// How fast it is read, if there is a limit.
     pub(super) pace: Option<Pace>,
 }
@@ -64,6 +69,7 @@ pub(super) struct Task {
     /// Where what is settled is written down.
     ledger: Ledger,
     client: HecClient,
+    links: Links,
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
@@ -77,12 +83,21 @@ pub(super) struct Task {
     epoch: Epoch,
     metrics: Option<Metrics>,
     control: Option<Controls>,
-    /// What has stopped it, if that is an operator who wants it to go on from elsewhere.
-    seek: Option<Seek>,
+    set: Option<watch::Receiver<Places>>,
+    /// What has stopped it, if another machine is to go on.
+    wanted: Option<Wanted>,
     pace: Option<Pace>,
     /// Who waits for the next commit, and for the one on its way.
     asked: Vec<oneshot::Sender<()>>,
     committing: Vec<oneshot::Sender<()>>,
+}
+
+/// Why another machine is to go on.
+pub(super) enum Wanted {
+    /// An operator wants it to go on from elsewhere.
+    Seek(Seek),
+    /// There are other endpoints now.
+    Endpoints,
 }
 
 /// Something to be made from the log.
@@ -105,6 +120,7 @@ enum Done {
         took: Duration,
     },
     Polled(ChannelId, PollOutcome),
+    Preflight(EndpointId, Preflight),
     Committed(Result<(), CommitError>),
     Buried(BatchId, Result<(), LetterError>),
 }
@@ -118,19 +134,21 @@ enum Packed {
 
 impl Task {
     pub(super) fn new(makings: Makings, epoch: Epoch) -> Self {
-        let Makings { config, wal, machine, source, client, ledger, tail, shown, control, pace } =
-            makings;
+        let Makings { config, wal, machine, source, client, ledger, tail, .. } = makings;
+        let Makings { shown, control, set, pace, .. } = makings;
         Self {
             tail,
             floor: wal.floor(),
             letters: wal.letters_changed(),
-            metrics: shown.is_some().then(|| Metrics::new(&config)),
+            // What is counted is the log's; a replay is counted by whoever sends it.
+            metrics: matches!(ledger, Ledger::Log).then(|| Metrics::new(&config)),
             config,
             wal,
             machine,
             source: Some(source),
             packing: VecDeque::new(),
             ledger,
+            links: client.links(),
             client,
             bodies: HashMap::new(),
             jobs: JoinSet::new(),
@@ -140,7 +158,8 @@ impl Task {
             stale: false,
             epoch,
             control,
-            seek: None,
+            set,
+            wanted: None,
             pace,
             asked: Vec::new(),
             committing: Vec::new(),
@@ -152,15 +171,17 @@ impl Task {
         self.work(&stop, grace).await
     }
 
-    /// The same; but what an operator asks for instead of a stop is given back, and whatever was
-    /// begun has ended then: nothing more is written.
-    pub(super) async fn run_or_seek(
+    /// The same; but what is wanted instead of a stop is given back, and whatever was begun has
+    /// ended then: nothing more is written.
+    pub(super) async fn run_until_wanted(
         mut self,
         stop: &CancellationToken,
         grace: Duration,
-    ) -> (Ended, Option<(Seek, Controls)>) {
+    ) -> (Ended, Option<(Wanted, Controls)>) {
         let ended = self.work(stop, grace).await;
-        let Some(wanted) = self.seek.take().zip(self.control.take()) else { return (ended, None) };
+        let Some(wanted) = self.wanted.take().zip(self.control.take()) else {
+            return (ended, None);
+        };
         self.jobs.shutdown().await;
         (ended, Some(wanted))
     }
@@ -190,12 +211,13 @@ impl Task {
                     deadline = Some(clock::instant() + grace);
                     self.tell(Event::Stop);
                 }
-                Some(control) = asked_for(&mut self.control), if self.seek.is_none() => {
+                Some(control) = asked_for(&mut self.control), if self.wanted.is_none() => {
                     self.obey(control);
-                    if self.seek.is_some() && deadline.is_none() {
-                        deadline = Some(clock::instant() + SEEK_GRACE);
-                        self.tell(Event::Stop);
-                    }
+                    self.stop_if_wanted(&mut deadline);
+                }
+                () = changed(&mut self.set), if self.wanted.is_none() => {
+                    self.wanted = Some(Wanted::Endpoints);
+                    self.stop_if_wanted(&mut deadline);
                 }
                 Ok(()) = self.tail.changed(), if !self.ledger.is_finite() => {
                     let tail = *self.tail.borrow_and_update();
@@ -224,7 +246,15 @@ impl Task {
                 self.asked.push(answer);
                 self.tell(if paused { Event::Pause } else { Event::Resume });
             }
-            Control::Seek(seek) => self.seek = Some(seek),
+            Control::Seek(seek) => self.wanted = Some(Wanted::Seek(seek)),
+        }
+    }
+
+    /// Ends soon if another machine is to go on.
+    fn stop_if_wanted(&mut self, deadline: &mut Option<Instant>) {
+        if self.wanted.is_some() && deadline.is_none() {
+            *deadline = Some(clock::instant() + SEEK_GRACE);
+            self.tell(Event::Stop);
         }
     }
 
@@ -272,12 +302,12 @@ impl Task {
                     self.jobs.spawn(async move { Done::Posted { lane, outcome, took } });
                     return;
                 };
-                let client = self.client.clone();
+                let (client, link) = (self.client.clone(), self.links.of(channel));
                 let span =
                     trail::post(&self.config.name, batch, self.machine.range(batch), channel);
                 let post = async move {
                     let started = clock::instant();
-                    let outcome = client.post(endpoint, channel, body).await;
+                    let outcome = client.post(endpoint, channel, &link, body).await;
                     let took = clock::instant() - started;
                     trail::posted(&outcome, took);
                     Done::Posted { lane, outcome, took }
@@ -288,13 +318,20 @@ impl Task {
                 self.bodies.remove(&batch);
             }
             Action::Poll { endpoint, channel, ids } => {
-                let client = self.client.clone();
+                let (client, link) = (self.client.clone(), self.links.of(channel));
                 let poll = async move {
-                    let outcome = client.poll(endpoint, channel, &ids).await;
+                    let outcome = client.poll(endpoint, channel, &link, &ids).await;
                     trail::polled(&outcome);
                     Done::Polled(channel, outcome)
                 };
                 self.jobs.spawn(poll.instrument(trail::poll(&self.config.name, channel)));
+            }
+            Action::Close(channel) => self.links.close(channel),
+            Action::Preflight { endpoint, channel } => {
+                let client = self.client.clone();
+                self.jobs.spawn(async move {
+                    Done::Preflight(endpoint, client.preflight(endpoint, channel).await)
+                });
             }
             Action::Commit(mut checkpoint) => {
                 checkpoint.saved = clock::unix_micros();
@@ -325,6 +362,10 @@ impl Task {
                 self.tell(Event::Posted { lane, outcome });
             }
             Done::Polled(channel, outcome) => self.tell(Event::Polled { channel, outcome }),
+            Done::Preflight(endpoint, said) => {
+                trail::preflight(&self.config.name, endpoint, &said);
+                self.tell(Event::Preflight { endpoint, said });
+            }
             Done::Committed(result) => {
                 result?;
                 let answered = std::mem::take(&mut self.committing);
@@ -373,6 +414,10 @@ impl Task {
                 tracing::info!(destination = %name, endpoint = url(endpoint), "resumed");
                 self.show();
             }
+            Note::Chosen(mode) => {
+                trail::chosen(name, *mode);
+                self.show();
+            }
             Note::Acknowledged { batch, range, after } => {
                 trail::acknowledged(name, *batch, *range, *after);
                 if let Some(metrics) = &self.metrics {
@@ -394,13 +439,20 @@ impl Task {
         self.shown = Some(clock::instant());
         let tail = *self.tail.borrow();
         self.stale = false;
-        let (Some(shown), Some(metrics)) = (&self.status, &self.metrics) else { return };
+        let Some(shown) = &self.status else { return };
         let delivery = self.machine.status();
-        let full = (delivery.unburied > 0).then(|| "the dead letters are full".to_owned());
+        let full = (delivery.unburied > 0).then(|| {
+            "the dead letters are full: redrive or purge some, or raise \
+             destination.dead_letters.max_size"
+                .to_owned()
+        });
         let letters = self.wal.letter_book(&self.config.name);
         let stuck = self.stuck.clone().or(full);
-        let status = SinkStatus { delivery, tail, stuck, letters };
-        metrics.show(&status);
+        let endpoints = Arc::clone(&shown.borrow().endpoints);
+        let status = SinkStatus { endpoints, delivery, tail, stuck, letters };
+        if let Some(metrics) = &self.metrics {
+            metrics.show(&status);
+        }
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
     }
@@ -412,6 +464,16 @@ async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
         Some(control) => control.recv().await,
         None => None,
     }
+}
+
+/// Resolves when the endpoints are others; never where they cannot be.
+async fn changed(set: &mut Option<watch::Receiver<Places>>) {
+    if let Some(set) = set
+        && set.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn until(wake: Option<Instant>) {

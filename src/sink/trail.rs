@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use tracing::{Span, debug, debug_span};
+use tracing::{Span, debug, debug_span, info, warn};
 
-use crate::delivery::{PollOutcome, PostOutcome, ReadBatch};
+use crate::delivery::{
+    Acknowledgement, EndpointId, PollOutcome, PostOutcome, Preflight, ReadBatch,
+};
 use crate::types::{BatchId, ChannelId, DestinationName, PositionRange};
 
 /// The first and the last frame that a range has a part of.
@@ -13,6 +15,29 @@ fn frames(range: PositionRange) -> (u64, u64) {
     let (start, end) = (range.start, range.end);
     let last = if end.index > 0 { end.offset.get() } else { end.offset.get().saturating_sub(1) };
     (start.offset.get(), last)
+}
+
+/// A collector was asked whether it acknowledges.
+pub(super) fn preflight(destination: &DestinationName, endpoint: EndpointId, said: &Preflight) {
+    debug!(%destination, endpoint = endpoint.get(), ?said, "asked whether it acknowledges");
+}
+
+/// It was decided what counts as delivered. An operator should hear of it, whatever it is.
+pub(super) fn chosen(destination: &DestinationName, mode: Acknowledgement) {
+    let acknowledgement = mode.as_str();
+    match mode {
+        Acknowledgement::Required | Acknowledgement::Auto => info!(
+            %destination, acknowledgement,
+            "auto has chosen: a batch counts as delivered when the indexers acknowledge it"
+        ),
+        Acknowledgement::Off => warn!(
+            %destination, acknowledgement,
+            "auto has chosen: every collector says that indexer acknowledgement is disabled for the \
+             token, so a batch counts as delivered when it is answered 200, although it can still \
+             die between the collector and the indexers' disks; enable it (useACK) and start \
+             forebay anew"
+        ),
+    }
 }
 
 /// A batch was made from the log.

@@ -26,10 +26,15 @@ impl LowWatermark {
     /// their messages stay until an operator lets go of them. Without any checkpoint nothing may
     /// go. What an open replay has not sent stays, too.
     pub(super) fn read(store: &Store) -> Result<Self, OpenError> {
+        let Self(lowest) = Self::of_cursors(store)?;
+        Ok(Self(replays::needed(store)?.map_or(lowest, |needed| needed.min(lowest))))
+    }
+
+    /// The same without the replays: what would be the lowest if none were open. Nothing may be
+    /// dropped by it.
+    pub(super) fn of_cursors(store: &Store) -> Result<Self, OpenError> {
         let all = read_all(store)?;
         let lowest = all.iter().map(|(_, checkpoint)| checkpoint.position.offset).min();
-        let needed = replays::needed(store)?;
-        let lowest = lowest.map(|lowest| needed.map_or(lowest, |needed| needed.min(lowest)));
         Ok(Self(lowest.unwrap_or(Offset::ZERO)))
     }
 }

@@ -62,8 +62,12 @@ pub enum Removal {
 
 /// A change to one letter.
 pub(super) enum LetterChange {
-    /// Written, or written again.
+    /// Written. Where there is one already, of the same message, it was refused on another way
+    /// (by a replay, or after a cursor was moved back): it counts one refusal more, and when an
+    /// operator wants it sent again, that still holds.
     Put(Position, Box<DeadLetter>),
+    /// Written in the place of the one that was sent again, and refused again.
+    Replace(Position, Box<DeadLetter>),
     /// Marked to be sent again, if it is there.
     Redrive(Position, UnixMicros),
     /// Removed, if it is there.
@@ -189,7 +193,10 @@ pub(super) fn stage(
 impl LetterChange {
     const fn at(&self) -> Position {
         match self {
-            Self::Put(at, _) | Self::Redrive(at, _) | Self::Remove(at, _) => *at,
+            Self::Put(at, _)
+            | Self::Replace(at, _)
+            | Self::Redrive(at, _)
+            | Self::Remove(at, _) => *at,
         }
     }
 
@@ -202,7 +209,12 @@ impl LetterChange {
         let was_redriving = redriving(was.as_ref().and_then(|(_, letter)| letter.as_ref()));
         let old_len = old.map_or(0, |value| value.len() as u64);
         let new = match (self, was) {
-            (Self::Put(_, letter), was) => {
+            (Self::Put(_, letter), Some((_, Some(old)))) => Some(DeadLetter {
+                refusals: old.refusals.saturating_add(letter.refusals),
+                redrive: old.redrive,
+                ..*letter
+            }),
+            (Self::Put(_, letter) | Self::Replace(_, letter), was) => {
                 if was.is_none() {
                     book.letters += 1;
                     book.totals.written += 1;
@@ -239,8 +251,8 @@ impl LetterChange {
 const CHANGES: usize = 1000;
 
 impl Wal {
-    /// Makes a dead letter durable. One that is there already, of the same message, is replaced.
-    /// `limit` bounds the bytes of the destination's letters.
+    /// Makes a dead letter durable. One that is there already, of the same message, is replaced by
+    /// it, but that it keeps its mark to be sent again, and its refusals are added up. `limit` bounds the bytes of the destination's letters.
     ///
     /// # Errors
     /// When there is no room, or the log takes nothing more.
@@ -252,6 +264,22 @@ impl Wal {
         limit: ByteSize,
     ) -> Result<(), LetterError> {
         let change = LetterChange::Put(at, Box::new(letter));
+        self.change_letters(destination, vec![change], limit).await.map(|_| ())
+    }
+
+    /// Makes a dead letter durable that was sent again and refused again: it takes the place of what
+    /// there is, as it is.
+    ///
+    /// # Errors
+    /// When there is no room, or the log takes nothing more.
+    pub async fn bury_again(
+        &self,
+        destination: &DestinationName,
+        at: Position,
+        letter: DeadLetter,
+        limit: ByteSize,
+    ) -> Result<(), LetterError> {
+        let change = LetterChange::Replace(at, Box::new(letter));
         self.change_letters(destination, vec![change], limit).await.map(|_| ())
     }
 

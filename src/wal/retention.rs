@@ -62,11 +62,16 @@ impl Wal {
         // 1. Ask what every destination still needs, from the store: a checkpoint that is only in
         //    memory could be taken back by a crash, after its messages are gone.
         let watermark = LowWatermark::read(&shared.store)?;
+        let cursors = LowWatermark::of_cursors(&shared.store)?;
         let (segments, first, messages_before) = {
             let catalogue = shared.catalogue();
             let now = clock::unix_micros();
             let retention = shared.config.retention;
             let count = catalogue.droppable(watermark.offset(), now, retention, short);
+            let unneeded = catalogue.droppable(cursors.offset(), now, retention, short);
+            let pinned = catalogue.sealed.range(count.min(unneeded)..unneeded);
+            let pinned: u64 = pinned.map(|segment| segment.bytes).sum();
+            shared.metrics.replay_pinned.set(pinned as f64);
             let next = catalogue.sealed.get(count).unwrap_or(&catalogue.active);
             (count, next.first, next.messages_before)
         };

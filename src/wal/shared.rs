@@ -88,6 +88,8 @@ pub(super) struct Metrics {
     pub(super) dedupe_window_seconds: Gauge,
     trimmed_offset: Gauge,
     pub(super) bytes: Gauge,
+    /// Bytes that only replays keep.
+    pub(super) replay_pinned: Gauge,
     pub(super) segments: Gauge,
     free: Gauge,
     poisoned: Gauge,
@@ -144,6 +146,7 @@ impl Shared {
                 dedupe_entries: metrics::gauge!("forebay_dedupe_entries"),
                 dedupe_window_seconds: metrics::gauge!("forebay_dedupe_window_seconds"),
                 bytes: metrics::gauge!("forebay_wal_bytes"),
+                replay_pinned: metrics::gauge!("forebay_replay_pinned_bytes"),
                 segments: metrics::gauge!("forebay_wal_segments"),
                 free: metrics::gauge!("forebay_wal_free_bytes"),
                 poisoned: metrics::gauge!("forebay_wal_poisoned"),
@@ -152,6 +155,8 @@ impl Shared {
             },
         };
         shared.metrics.poisoned.set(0.0);
+        shared.metrics.replay_pinned.set(0.0);
+        metrics::gauge!("forebay_wal_max_bytes").set(shared.config.max_size.get() as f64);
         shared.metrics.gaps.set(shared.gaps().all().len() as f64);
         metrics::gauge!("forebay_wal_durability", &durability).set(1.0);
         shared.metrics.durable_offset.set(tail.end.get() as f64);

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::time::Duration;
 
@@ -43,6 +44,13 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_is_78() {
     assert_eq!(code, Some(0), "{stderr}");
     let listen = lab.ingest_address();
     assert!(stdout.contains(&format!("ingest on {listen}, destinations: splunk")), "{stdout}");
+
+    // What is odd is said in words, to whoever has asked.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, stderr) = run(&["check", "--config", file]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.starts_with("forebay: warning: ") && stderr.contains("chmod 600"), "{stderr}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 
     fs::write(
         &path,

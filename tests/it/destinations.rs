@@ -3,7 +3,11 @@ use std::time::Duration;
 use forebay::simulate::hec::{AckMode, Fault, FaultKind, HecConfig, On, Script, Step};
 use forebay::simulate::ledger::audit;
 
-use crate::support::{Destination, Frame, Hec, Lab, Port, SOON, eventually, measured};
+use serde_json::Value;
+
+use crate::support::{
+    Destination, Frame, Hec, Lab, Port, SOON, eventually, measured, run, usual_ack,
+};
 
 /// Small batches and a quick machine, so that much happens in little time.
 const SMALL: &str = "[destination.batch]\nmax_events = 200\nlinger = \"20ms\"\n";
@@ -256,4 +260,30 @@ async fn a_hold_that_a_poll_began_ends_on_a_quiet_destination() {
         lab.metric("forebay_destination_held{destination=\"splunk\"}").await == Some(0.0)
     })
     .await;
+}
+
+/// A collector that is away is named with the reason, by the status and, once, by the log; and its return.
+#[tokio::test]
+async fn a_collector_that_is_away_is_told_with_the_reason() {
+    let mut hec = Hec::down(usual_ack());
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("01", &["one", "two"])).await, 200);
+    eventually(SOON, "the status has the reason", async || {
+        let endpoint = lab.status().await["destinations"][0]["endpoints"][0].clone();
+        let reason = endpoint["reason"].as_str().unwrap_or_default().to_owned();
+        endpoint["state"] == "resting" && reason.contains("it cannot be reached: ")
+    })
+    .await;
+    let config = lab.config_file();
+    let said = run(&["status", "--config", config.to_str().unwrap()]).stdout;
+    assert!(said.contains("  resting: it cannot be reached: Connection refused"), "{said}");
+    hec.start();
+    lab.drained(SOON).await;
+    let endpoint = lab.status().await["destinations"][0]["endpoints"][0].clone();
+    assert_eq!((&endpoint["state"], &endpoint["reason"]), (&"up".into(), &Value::Null));
+    let log = lab.log();
+    assert_eq!(log.matches("a collector takes nothing; it is tried again").count(), 1);
+    assert_eq!(log.matches("a collector takes batches again").count(), 1);
+    lab.stop().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use forebay::simulate::hec::AckMode;
 
 use crate::support::{
-    Frame, Hec, Lab, SOON, Shim, eventually, measured, number, peak_memory, usual_ack,
+    Frame, Hec, Lab, SOON, Shim, eventually, measured, number, peak_memory, run, usual_ack,
 };
 
 const SMALL_LOG: &str = "segment_size = \"1MiB\"\nmax_size = \"4MiB\"\nretention = \"0s\"\n";
@@ -33,6 +33,11 @@ async fn a_full_log_holds_refuses_and_goes_on() {
         sending.progress.snapshot().connect_failures > 0
     })
     .await;
+    let config = lab.config_file();
+    let said = run(&["status", "--config", config.to_str().unwrap()]).stdout;
+    for words in ["no space is left for frames; `forebay cursor list`", "ingest is closed: "] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
     let full = lab.status().await["log"]["bytes"].as_u64().unwrap();
     // Over the limit by at most what one group may take.
     assert!((4 << 20..9 << 20).contains(&full), "{full} bytes");

@@ -21,6 +21,10 @@ mod support;
 
 /// `/healthz`, `/readyz`, `/metrics`, `/v1/status`; and that secrets are nowhere.
 mod admin;
+/// `destination.affinity`.
+mod affinity;
+/// `acknowledgement = "auto"`.
+mod auto;
 /// Every fault of the simulated collector at once, poison, and SIGKILL.
 mod chaos;
 /// Exit codes, `check`, `demo`, `simulate`.
@@ -65,6 +69,8 @@ mod isolation;
 mod letter_tools;
 /// Full disks, held requests, memory.
 mod limits;
+/// `destination.resolve`.
+mod names;
 /// `status`, `top`, `cursor`, `drain`, `log-level`: the relay asked and changed while it runs.
 mod operate;
 /// What is installed beside the program: units, alert rules, Splunk's files.
@@ -83,6 +89,8 @@ mod probe;
 mod recovery;
 /// SIGHUP: what changes without a restart, and what is refused.
 mod reload;
+/// `forebay replay start --wait`, and replays that do not come on.
+mod replay_wait;
 /// `forebay replay`: stretches of the log, sent once more.
 mod replays;
 /// Restarts with an inherited socket, and what the service manager is told.

@@ -348,6 +348,7 @@ async fn a_drain_gets_a_password_that_works_and_is_never_overwritten() {
     let text = run(&["drain", "add", "third", "--config", config.to_str().unwrap()]).stdout;
     assert!(text.contains("heroku drains:add 'https://third:"), "{text}");
     assert!(text.contains("[[ingest.user]]\nname = \"third\""), "{text}");
+    assert!(text.contains(", and reload it:") && text.contains("a restart is needed"), "{text}");
 
     // With what the command says, the drain can send.
     let user = format!(

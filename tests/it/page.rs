@@ -339,6 +339,48 @@ async fn an_operator_replays_from_the_page() {
     browser.close().await;
 }
 
+/// A replay that is held says why at the top of the page and beside itself, and is cancelled there; a
+/// dead letter is sent again.
+#[tokio::test]
+async fn an_operator_cancels_and_redrives_from_the_page() {
+    let poison = Poison { marker: "POISON".to_owned(), code: PoisonCode::InvalidData };
+    let hec = Hec::with(HecConfig { poison: vec![poison], ..HecConfig::default() });
+    let mut lab = lab_with_a_token(&hec);
+    let Some(browser) = Browser::start(lab.path()).await else { return };
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("01", &["good", "POISON", "good"])).await, 200);
+    open(&browser, &lab).await;
+    browser.says("#letter-list", "Redrive").await;
+    browser.click("#letter-list button").await;
+    browser.types("#token", ADMIN_TOKEN).await;
+    browser.click("#token-form [type=submit]").await;
+    browser.says("#said", "0:1 is to be sent to splunk again.").await;
+    // It is refused once more, and waits for an operator again.
+    let refusals = async || {
+        let body = lab.get("/v1/dead-letters?destination=splunk").await.unwrap().body;
+        let letters: Value = serde_json::from_str(&body).unwrap();
+        let letter = &letters["letters"][0];
+        (letter["refusals"].as_u64(), letter["redrive_us"].is_null())
+    };
+    eventually(SOON, "it is refused again", async || refusals().await == (Some(2), true)).await;
+    browser.says("#letter-list", "Redrive").await;
+
+    hec.handle().set_fault(Some(Fault::always(FaultKind::InvalidToken)));
+    browser.click("#replay").await;
+    browser.click("[name=by][value=offset]").await;
+    browser.types("#replay-from", "0").await;
+    browser.click("#replay-form [type=submit]").await;
+    browser.says("#replay-list", "held").await;
+    browser.says("#replay-list .reason", "is held: ").await;
+    browser.says("#problem-list", " to splunk is held: http://").await;
+    picture(&browser, "replay-held").await;
+    browser.click("#replay-list button").await;
+    browser.says("#said", "is cancelled.").await;
+    browser.says("#replay-list", "cancelled").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
+}
+
 /// What a collector refuses for good is shown, with its words and the beginning of the message.
 #[tokio::test]
 async fn dead_letters_are_shown() {

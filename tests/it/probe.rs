@@ -132,6 +132,36 @@ async fn every_fault_is_found_by_its_step() {
     }
 }
 
+/// What `acknowledgement = "auto"` would choose is told before the relay is started.
+#[tokio::test]
+async fn what_auto_would_choose_is_told() {
+    let chosen = async |hecs: &[&Hec]| {
+        let mut lab = lab(hecs[0], "acknowledgement = \"auto\"\n");
+        let urls = |hecs: &[&Hec]| {
+            let urls = hecs.iter().map(|hec| format!("\"http://{}\"", hec.address()));
+            format!("endpoints = [{}]", urls.collect::<Vec<_>>().join(", "))
+        };
+        lab.edit(&urls(&hecs[..1]), &urls(hecs));
+        let printed = probe(&lab, "20s", &[]).await;
+        let (outcome, detail) = printed.step("choice");
+        (printed.code, outcome.to_owned(), detail.to_owned())
+    };
+    let (on, off, gone) = (Hec::usual(), Hec::usual(), Hec::usual());
+    off.handle().set_fault(Some(Fault::always(FaultKind::AckDisabled)));
+    gone.handle().set_fault(Some(Fault::always(FaultKind::Detention)));
+    for (hecs, code, outcome, words) in [
+        (&[&on][..], 0, "good", "would choose acknowledgement = \"required\""),
+        (&[&off, &on], 0, "good", "the endpoints without it are held"),
+        (&[&off], 0, "note", "would choose acknowledgement = \"off\""),
+        (&[&off, &gone], 1, "bad", "would choose nothing yet"),
+        (&[&gone], 1, "bad", "would choose nothing yet"),
+    ] {
+        let chosen = chosen(hecs).await;
+        assert_eq!((chosen.0, chosen.1.as_str()), (Some(code), outcome), "{chosen:?}");
+        assert!(chosen.2.contains(words), "{chosen:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_index_that_is_not_allowed_and_a_small_body_are_found() {
     let token = HecToken {
@@ -157,6 +187,21 @@ async fn an_event_that_is_never_acknowledged_is_found() {
     let printed = probe(&lab(&hec, ""), "1s", &[]).await;
     assert_eq!((printed.code, printed.bad()), (Some(1), vec!["index"]));
     assert!(printed.step("index").1.contains("not acknowledged within 1 s"), "{printed:?}");
+}
+
+/// With the affinity that a balancer needs there is nothing to be said against it.
+#[tokio::test]
+async fn a_balancer_is_good_with_the_affinity_it_needs() {
+    for (balancer, affinity) in [
+        (Balancer::Cookie { lifetime: None }, "affinity = \"cookie\"\n"),
+        (Balancer::Connection, "affinity = \"connection\"\n"),
+    ] {
+        let indexers = NonZeroUsize::new(3).unwrap();
+        let hec = Hec::with(HecConfig { indexers, balancer, ..HecConfig::default() });
+        let printed = probe(&lab(&hec, affinity), "20s", &[]).await;
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        assert_eq!(printed.step("stickiness").0, "good", "{balancer:?}: {printed:?}");
+    }
 }
 
 #[tokio::test]

@@ -101,10 +101,10 @@ class Card {
     setText(this.pause, this.isPaused ? "Resume" : "Pause");
     this.pause.setAttribute("aria-label", `${this.isPaused ? "Resume" : "Pause"} ${this.name}`);
 
-    const held = list(now.endpoints).filter((endpoint) => endpoint.reason);
+    const held = list(now.endpoints).filter((endpoint) => endpoint.reason && endpoint.state !== "up");
     const reasons = [
-      ...(now.reason ? [`The log cannot be read: ${now.reason}`] : []),
-      ...held.map((endpoint) => `${endpoint.url} is held: ${endpoint.reason}`),
+      ...(now.reason ? [`It is stuck: ${now.reason}`] : []),
+      ...held.map((endpoint) => `${endpoint.url} ${endpoint.state === "resting" ? "rests" : `is ${endpoint.state}`}: ${endpoint.reason}`),
     ];
     refill(this.reasons, reasons, () => reasons.map((reason) => make("p", { class: "reason" }, reason)));
 
@@ -112,7 +112,7 @@ class Card {
     facts.set("Lag", show.seconds(now.lag_seconds), { small: "oldest in flight" });
     facts.set("Pending", show.count(now.books?.pending), { small: "messages" });
     facts.set("Ack, p50", show.seconds(latest(rows?.acknowledgement_p50_seconds)), {
-      small: now.acknowledgement === "off" ? "not required" : "required",
+      small: { off: "not required", unknown: "not known yet" }[now.acknowledgement] ?? "required",
     });
     facts.set("Being sent", show.count(now.batches_posting), { small: "batches" });
     facts.set("Unacknowledged", show.count(now.batches_unacknowledged), { small: "batches" });
@@ -182,11 +182,12 @@ function problems(now) {
     const { name, books } = destination;
     if (books.difference !== 0) bad(`The books of ${name} do not balance. Run forebay wal verify.`);
     if (destination.state === "held") bad(`${name} is held and waits for an operator; nothing is lost.`);
-    if (destination.state === "stuck") bad(`${name} cannot read the log.`);
+    if (destination.state === "stuck") bad(`${name} is stuck and waits for an operator: ${destination.reason ?? ""}`);
     if (destination.paused === true) warn(`${name} is paused by an operator.`);
     if (books.dropped > 0) bad(`${name} never gets ${show.count(books.dropped)} messages: they were dropped.`);
     if (books.dead_lettered > 0) warn(`${name} has refused ${show.count(books.dead_lettered)} messages for good.`);
     if (destination.tls_verified === false) warn(`Certificates of ${name} are not checked.`);
+    if (destination.acknowledgement === "unknown") warn(`${name} waits for the collectors to say whether they acknowledge.`);
     if (destination.acknowledgement === "off") warn(`${name} counts as delivered what no indexer has acknowledged.`);
   }
   if (now.ingest.state === "closed") bad("Connections of senders are refused.");
@@ -203,6 +204,11 @@ function problems(now) {
   for (const orphan of list(now.orphaned)) {
     warn(`${orphan.name} is not configured any more, and its cursor keeps ${show.bytes(orphan.pinned_bytes)}.`);
   }
+  for (const replay of list(now.replays)) {
+    const { id, state, reason, destination } = replay;
+    if (state === "held" || state === "stuck") bad(`Replay ${id} to ${destination} is ${state}: ${reason}`);
+    else if (state === "waiting" && replay.configured === false) warn(`Replay ${id} to ${destination} waits: ${reason}`);
+  }
   if (!now.config.last_reload_successful) warn("The last reload of the configuration was refused; the old one holds.");
   if (list(now.config.restart_needed).length > 0) {
     warn(`Only a restart takes the changes of ${now.config.restart_needed.join(", ")}.`);
@@ -216,9 +222,11 @@ function showProblems(found) {
 }
 
 /** How far a replay is. */
-function progress({ progress: part, acknowledged, messages }) {
+function progress({ progress: part, acknowledged, messages, messages_per_second: rate, remaining_seconds: left }) {
   if (!isNumber(part)) return NOTHING;
-  return `${Math.floor(part * 100)} %, ${show.count(acknowledged)} of ${show.count(messages)} messages acknowledged`;
+  const pace = isNumber(rate) ? `; ${show.rate(rate)}` : "";
+  const rest = isNumber(left) ? `, ${show.seconds(left)} left` : "";
+  return `${Math.floor(part * 100)} %, ${show.count(acknowledged)} of ${show.count(messages)} messages acknowledged${pace}${rest}`;
 }
 
 function showReplays(replays) {
@@ -243,16 +251,28 @@ function showReplays(replays) {
         make("p", {}, where),
         make("progress", { max: 1, value: isNumber(replay.progress) ? replay.progress : 0, "aria-label": `Progress of replay ${id}` }),
         make("p", {}, progress(replay)),
+        replay.reason ? make("p", { class: "reason" }, replay.reason) : null,
       );
     });
     return [make("ul", { class: "replays" }, ...rows)];
   });
 }
 
+/** Has a dead letter sent again; none where nobody may, or where it is under way. */
+function redriveButton(destination, letter) {
+  if (access.changes_need === "impossible" || isNumber(letter.redrive_us)) return null;
+  const { position } = letter;
+  const button = make("button", { type: "button", class: "change", "aria-label": `Redrive ${position} of ${destination}` }, "Redrive");
+  button.addEventListener("click", () =>
+    change("POST", "/v1/dead-letters/redrive", { destination, positions: [position] }, `${position} is to be sent to ${destination} again.`),
+  );
+  return button;
+}
+
 /** The first dead letters of each destination: the collector's words, and how the message begins. */
 function showLetters(letters) {
   byId("letters").hidden = letters.length === 0;
-  refill(byId("letter-list"), letters, () => {
+  refill(byId("letter-list"), [letters, access.changes_need], () => {
     const rows = letters.map(({ destination, letter }) => {
       const code = isNumber(letter.code) ? `, code ${letter.code}` : "";
       const again = isNumber(letter.redrive_us) ? "; is to be sent again" : "";
@@ -261,6 +281,7 @@ function showLetters(letters) {
         { "data-letter": letter.position },
         make("time", { class: "muted" }, show.day(letter.refused_us / 1e6)),
         make("span", { class: "pill" }, destination),
+        redriveButton(destination, letter),
         make(
           "p",
           {},

@@ -15,7 +15,7 @@ use crate::config::table;
 use crate::delivery::{self, Acknowledgement, BatchLimits, RetryLimits};
 use crate::hec::Target;
 use crate::hec::mapping::{Format, Mapping, MappingConfig, Nul};
-use crate::sink::{Compression, Config, DeadLetters, RawSource, Start};
+use crate::sink::{Affinity, Compression, Config, DeadLetters, RawSource, Start};
 use crate::types::{ByteSize, DestinationName};
 
 /// Every destination. At least one, each with a name of its own.
@@ -61,7 +61,24 @@ fn resolve(
     let start =
         reader.choice(&table::START, &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
     let timeout = reader.time(&table::TIMEOUT);
+    let affinity = reader.choice(
+        &table::AFFINITY,
+        &[
+            ("none", Affinity::None),
+            ("cookie", Affinity::Cookie),
+            ("connection", Affinity::Connection),
+        ],
+    );
     let proxy = trust::proxy(&mut reader);
+    let resolve_every = resolve_every(&mut reader, matches!(proxy, Ok(Some(_))));
+    let affinity = if matches!((&affinity, &proxy), (Ok(Affinity::Connection), Ok(Some(_)))) {
+        let at = reader.place(table::AFFINITY.name());
+        let problem = "a channel has no connection of its own through destination.proxy";
+        let fix = "remove `proxy`, or write affinity = \"cookie\" or \"none\"";
+        Err(reader.mistake(&table::AFFINITY, at, problem, fix))
+    } else {
+        affinity
+    };
     let flow = Flow::read(&mut reader);
     let batch = batch(section.one("destination.batch"), reader.report);
     let dead_letters = dead_letters(section.one("destination.dead_letters"), reader.report);
@@ -77,23 +94,46 @@ fn resolve(
 
     let (endpoints, event) = (endpoints?, event?);
     let count = NonZeroUsize::new(endpoints.len()).ok_or_else(|| reader.bug(&table::ENDPOINTS))?;
+    let affinity = affinity?;
+    let resolve_every = resolve_every?;
     Ok(Config {
         name: name?,
         endpoints,
         token: token?,
         token_file,
         trust: trust?,
+        resolve_every,
+        places: Vec::new(),
+        affinity,
         proxy: proxy?,
         target: target?,
         raw: raw?,
         compression: compression?,
         start: start?,
         timeout: timeout?.value,
-        delivery: flow?.with(count, batch?.limits()),
+        delivery: flow?.with(count, batch?.limits(), affinity),
         dead_letters: dead_letters?,
         mapping: event.mapping,
         max_event: event.max.value,
     })
+}
+
+/// How often names are looked up, if each address of theirs is an endpoint.
+fn resolve_every(
+    reader: &mut Reader<'_, '_, '_>,
+    through_proxy: bool,
+) -> Result<Option<Duration>, Reported> {
+    let key = &table::RESOLVE;
+    let all = reader.choice(key, &[("one", false), ("all", true)]);
+    let every = reader.time(&table::RESOLVE_INTERVAL);
+    let (all, every) = (all?, every?);
+    if all && through_proxy {
+        let at = reader.place(key.name());
+        let problem = "the proxy looks the names up (destination.proxy)";
+        let fix = "remove `proxy`, or write resolve = \"one\"";
+        return Err(reader.mistake(key, at, problem, fix));
+    }
+    Ok(all.then_some(every.value))
 }
 
 /// Where the token came from, if that is a file: read again when a collector refuses the token.
@@ -161,6 +201,13 @@ fn name(
 /// Indexers have been seen to take up to two minutes for the last batch of a burst.
 const SHORT_ACK_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The longest wait between two questions about a channel (Splunk docs: every 10 s).
+const LONGEST_POLL: Duration = Duration::from_secs(10);
+
+/// The same where the questions keep the channel's connection in use: Splunk closes one after 12 s
+/// when it is busy (inputs.conf.spec, `busyKeepAliveIdleTimeout`).
+const OWN_POLL: Duration = Duration::from_secs(5);
+
 /// How batches flow: what the delivery machine is told, but for batches and endpoints.
 #[derive(Debug)]
 struct Flow {
@@ -180,8 +227,12 @@ impl Flow {
         let recall = reader.time(&table::RECALL);
         let window = reader.some(&table::WINDOW);
         let key = &table::ACKNOWLEDGEMENT;
-        let acknowledgement = reader
-            .choice(key, &[("required", Acknowledgement::Required), ("off", Acknowledgement::Off)]);
+        let modes = [
+            ("required", Acknowledgement::Required),
+            ("off", Acknowledgement::Off),
+            ("auto", Acknowledgement::Auto),
+        ];
+        let acknowledgement = reader.choice(key, &modes);
         let ack_timeout = reader.time(&table::ACK_TIMEOUT);
         let initial = reader.time(&table::RETRY_INITIAL);
         let max = reader.time(&table::RETRY_MAX);
@@ -223,12 +274,21 @@ impl Flow {
         })
     }
 
-    fn with(self, endpoints: NonZeroUsize, batch: BatchLimits) -> delivery::Config {
+    fn with(
+        self,
+        endpoints: NonZeroUsize,
+        batch: BatchLimits,
+        affinity: Affinity,
+    ) -> delivery::Config {
+        let own = affinity == Affinity::Connection;
         delivery::Config {
             endpoints,
             lanes_per_endpoint: self.lanes,
             max_lanes_per_endpoint: self.max_lanes.max(self.lanes),
-            recall: self.recall,
+            // The last process's connections are gone, and with them the ways to its channels.
+            recall: if own { Duration::ZERO } else { self.recall },
+            // Well before a connection that is not used may be closed.
+            longest_poll: if own { OWN_POLL } else { LONGEST_POLL },
             believe_refusals: false,
             window: self.window,
             batch,

@@ -19,7 +19,7 @@ use super::read::{Placed, Reader};
 use super::report::{Report, Reported, Scope};
 use super::{Config, Fixed, table};
 use crate::hec::mapping::DrainInfo;
-use crate::ingest::Listen;
+use crate::ingest::{Listen, UnknownDrain};
 use crate::types::Secret;
 use crate::{admin, telemetry};
 
@@ -42,12 +42,20 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
     }
 
     let data_dir = data_dir?.value;
+    let ingest = ingest?.config;
+    let apps_from_urls =
+        ingest.live.query.contains("app") && ingest.live.unknown_drain == UnknownDrain::Accept;
     Ok(Config {
         wal: log?.at(data_dir.clone()),
         data_dir,
-        ingest: ingest?.config,
+        ingest,
         destinations: destinations?,
-        admin: admin::Config { listen: listen?.value, token: token?, drains: named },
+        admin: admin::Config {
+            listen: listen?.value,
+            token: token?,
+            drains: named,
+            apps_from_urls,
+        },
         log_level: log_level?,
         fixed: Fixed::of(root),
     })

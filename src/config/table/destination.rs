@@ -28,14 +28,13 @@ keys! {
     );
     ACKNOWLEDGEMENT = key(
         "destination.acknowledgement",
-        Choice {
-            now: &["required", "off"],
-            later: &[LaterValue { value: "auto", with: "the probe for acknowledgement" }],
-        },
+        Choice { now: &["required", "off", "auto"], later: &[] },
         Value("required"),
         "When a batch counts as delivered. `required`: when the indexers acknowledge it. \
          `off`: when the collector answers 200, although data can then still die between it \
-         and the indexers' disks.",
+         and the indexers' disks. `auto`: one of the two, as the collectors say at the start: \
+         `required` when one of them acknowledges, `off` when every one of them has said that it \
+         does not; nothing is sent before that, and what is chosen holds until the next start.",
     );
     ACK_TIMEOUT = key(
         "destination.ack_timeout", time(secs(1), secs(DAY)), Value("300s"),
@@ -43,6 +42,32 @@ keys! {
          acknowledgements turn out to take longer, batches are given more, up to four times that \
          or 10 minutes, until they come in time again. A channel that is idle for as long, or \
          for 5 minutes, is replaced.",
+    );
+    AFFINITY = key(
+        "destination.affinity",
+        Choice { now: &["none", "cookie", "connection"], later: &[] },
+        Value("none"),
+        "What ties a channel to one indexer behind a load balancer: an indexer knows only the \
+         acknowledgements of its own channels. `none`: nothing, for endpoints that are one indexer \
+         each, and for balancers that go by the client's address. `cookie`: the cookies that the \
+         balancer sets on a channel's answers are sent back on that channel. `connection`: each \
+         channel has one connection, for balancers of layer 4; when it is lost, what was not \
+         acknowledged on it is sent again, `recall` is 0, and there can be no `proxy`.",
+    );
+    RESOLVE = key(
+        "destination.resolve",
+        Choice { now: &["one", "all"], later: &[] },
+        Value("one"),
+        "What a name with several addresses in `endpoints` is. `one`: one endpoint, and each \
+         connection takes an address. `all`: an endpoint for each address, with lanes and a state of \
+         its own, at most 64; certificates are still those of the name. There can be no `proxy` \
+         then, which would look the name up itself.",
+    );
+    RESOLVE_INTERVAL = key(
+        "destination.resolve_interval", time(secs(1), secs(HOUR)), Value("60s"),
+        "With `resolve = \"all\"`: how often names are looked up. When the addresses change, what is in \
+         flight settles for up to 2 s, and what does not is asked for or sent again. A lookup that \
+         fails changes nothing.",
     );
     COMPRESSION = key(
         "destination.compression",

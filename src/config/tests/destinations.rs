@@ -139,6 +139,10 @@ fn variables() {
                 "1: data_dir: the environment variable NOPE is not set; set it, or write `$$` for a dollar sign",
             ),
             (
+                "data_dir = \"${CREDENTIALS_DIRECTORY}/x\"",
+                "1: data_dir: the environment variable CREDENTIALS_DIRECTORY is not set; systemd sets it for the service; by hand, as root, write CREDENTIALS_DIRECTORY=/etc/forebay/credentials before the command",
+            ),
+            (
                 "data_dir = \"/a$b\"",
                 "1: data_dir: a `$` begins neither `${NAME}` nor `$$`; write `${NAME}` for an environment variable, `$$` for a dollar sign",
             ),

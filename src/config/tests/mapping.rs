@@ -1,9 +1,12 @@
 //! `[[drain]]`, formats, filters, the raw endpoint, TLS and the proxy.
 
+use std::time::Duration;
+
 use super::*;
 use crate::hec::Target;
 use crate::hec::mapping::{Format, Nul};
 use crate::logplex::Profile;
+use crate::sink::Affinity;
 
 #[test]
 fn formats_filters_and_drains_are_taken_over() {
@@ -141,6 +144,44 @@ fn tls_files_are_read_and_what_is_none_is_named() {
     assert!(loaded.warnings.iter().any(|w| w.contains("destination.tls.verify")), "said loudly");
     let without = right(&format!("{}\ntls.verify = true", MINIMAL.trim()));
     assert!(without.destinations[0].trust.is_none());
+}
+
+#[test]
+fn a_channel_has_no_connection_of_its_own_through_a_proxy() {
+    check(
+        in_destination,
+        &[(
+            "affinity = \"connection\"\nproxy = \"http://proxy:3128\"",
+            "4: destination.affinity: a channel has no connection of its own through destination.proxy; remove `proxy`, or write affinity = \"cookie\" or \"none\"",
+        )],
+    );
+}
+
+#[test]
+fn a_proxy_looks_names_up_itself() {
+    check(
+        in_destination,
+        &[(
+            "resolve = \"all\"\nproxy = \"http://proxy:3128\"",
+            "4: destination.resolve: the proxy looks the names up (destination.proxy); remove `proxy`, or write resolve = \"one\"",
+        )],
+    );
+    let config = right(&format!("{}\nresolve = \"all\"", MINIMAL.trim()));
+    assert_eq!(config.destinations[0].resolve_every, Some(Duration::from_mins(1)));
+    assert_eq!(right(MINIMAL).destinations[0].resolve_every, None);
+}
+
+#[test]
+fn a_connection_of_its_own_is_kept_in_use_and_not_asked_for_after_a_restart() {
+    let minimal = MINIMAL;
+    let config = right(&format!("{}\naffinity = \"connection\"", minimal.trim()));
+    let delivery = &config.destinations[0].delivery;
+    assert_eq!(config.destinations[0].affinity, Affinity::Connection);
+    assert!(delivery.longest_poll < Duration::from_secs(8), "Splunk may close after 12 s");
+    assert_eq!(delivery.recall, Duration::ZERO);
+    let config = right(minimal);
+    assert_eq!(config.destinations[0].affinity, Affinity::None);
+    assert_eq!(config.destinations[0].delivery.recall, Duration::from_secs(10));
 }
 
 #[test]

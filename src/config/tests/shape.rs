@@ -1,6 +1,6 @@
 //! Keys that do not exist, are missing, come later, or stand in no TOML: each message.
 
-use super::{check, in_destination, messages, with_minimal};
+use super::{check, messages, with_minimal};
 
 #[test]
 fn unknown_keys() {
@@ -67,17 +67,6 @@ fn what_is_missing() {
             "f.toml:1: ingest.user.name: is missing; write one, such as name = \"heroku\"",
             "f.toml:1: ingest.user.password: is missing; write `password` or `password_file`",
         ]
-    );
-}
-
-#[test]
-fn values_that_come_later() {
-    check(
-        in_destination,
-        &[(
-            "acknowledgement = \"auto\"",
-            "4: destination.acknowledgement: \"auto\" is not yet supported: it comes with the probe for acknowledgement; write one of \"required\", \"off\"",
-        )],
     );
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Bytes, World};
 use crate::delivery::{
-    Acknowledgement, Cut, Event, HoldReason, LaneId, Parts, PollOutcome, PostOutcome, ReadBatch,
+    Acknowledgement, Cut, EndpointId, Event, HoldReason, LaneId, Parts, PollOutcome, PostOutcome,
+    Preflight, ReadBatch,
 };
 use crate::hec::Reason;
 use crate::types::{AckId, BatchId, ChannelId, Offset, Position, PositionRange, UnixMicros};
@@ -34,7 +35,7 @@ impl World {
         bad: Option<u64>,
     ) {
         let Some((channel, body)) = self.flight.posting.remove(&lane) else { return };
-        let required = self.config.acknowledgement == Acknowledgement::Required;
+        let required = self.required();
         let reason = || HoldReason::new("invalid token");
         let answer = |status| Reason { status, code: Some(6), text: "Invalid data format".into() };
         let outcome = match kind {
@@ -50,6 +51,7 @@ impl World {
             15 => PostOutcome::Fault(reason()),
             16 => PostOutcome::Strange(reason()),
             17 => PostOutcome::TooLarge { reason: answer(413) },
+            18 => PostOutcome::Severed { sent: bad.is_some() },
             _ => {
                 let events = self.log.events(body);
                 let at = bad.and_then(|bad| events.get(usize::try_from(bad).ok()?));
@@ -68,6 +70,7 @@ impl World {
             PostOutcome::Busy { .. } | PostOutcome::TooLarge { .. } => false,
             PostOutcome::Unreachable { .. }
             | PostOutcome::Doubt { .. }
+            | PostOutcome::Severed { .. }
             | PostOutcome::Missing { .. }
             | PostOutcome::Fault(_)
             | PostOutcome::Strange(_) => true,
@@ -78,13 +81,61 @@ impl World {
         self.tell(Event::Posted { lane, outcome });
     }
 
+    fn required(&self) -> bool {
+        self.machine.status().acknowledgement == Acknowledgement::Required
+    }
+
+    pub(super) fn undecided(&self) -> bool {
+        self.machine.status().acknowledgement == Acknowledgement::Auto
+    }
+
+    /// An endpoint says whether it acknowledges, asked or not.
+    pub(super) fn say(&mut self, bytes: &mut Bytes<'_>) {
+        let endpoint = EndpointId(usize::from(bytes.below(3)));
+        let said = match bytes.below(6) {
+            0 => Preflight::On,
+            1 | 2 => Preflight::Unknown(HoldReason::new("HTTP 503")),
+            _ => Preflight::Off,
+        };
+        self.answered(endpoint, said);
+    }
+
+    fn answered(&mut self, endpoint: EndpointId, said: Preflight) {
+        if self.flight.asked.remove(&endpoint) {
+            let word = match said {
+                Preflight::On => Some(true),
+                Preflight::Off => Some(false),
+                Preflight::Unknown(_) => None,
+            };
+            self.flight.said.insert(endpoint, word);
+        }
+        self.tell(Event::Preflight { endpoint, said });
+    }
+
+    /// What is chosen follows from what was said, and nothing is chosen twice.
+    pub(super) fn check_choice(&self, undecided: bool) {
+        let (now, said) = (self.machine.status().acknowledgement, &self.flight.said);
+        match now {
+            Acknowledgement::Auto => assert!(undecided, "the choice is forgotten"),
+            Acknowledgement::Required if undecided => {
+                assert!(said.values().any(|word| *word == Some(true)), "{said:?}");
+            }
+            Acknowledgement::Off if undecided => {
+                assert_eq!(said.len(), self.config.endpoints.get(), "all have said");
+                assert!(said.values().all(|word| *word == Some(false)), "{said:?}");
+            }
+            Acknowledgement::Required | Acknowledgement::Off => {}
+        }
+    }
+
     /// A collector takes messages under an id, the next one or `id`.
     fn promise(&mut self, channel: ChannelId, id: Option<u64>, taken: PositionRange) -> AckId {
+        let required = self.required();
         let truth = self.channels.entry(channel).or_default();
         let id = id.unwrap_or_else(|| truth.highest.map_or(0, |highest| highest + 1));
         if truth.highest.is_some_and(|highest| id <= highest) {
             truth.ids.clear();
-            truth.doubted |= self.config.acknowledgement == Acknowledgement::Required;
+            truth.doubted |= required;
         } else {
             truth.highest = Some(id);
             truth.ids.insert(id, taken);
@@ -98,6 +149,7 @@ impl World {
         let outcome = match bytes.below(8) {
             0 => PollOutcome::Failed,
             1 => PollOutcome::Fault(HoldReason::new("acknowledgement is disabled")),
+            2 if bytes.below(2) == 0 => PollOutcome::Severed,
             2 => PollOutcome::Answered { acked: Vec::new() },
             3 => PollOutcome::Answered { acked: vec![AckId::new(bytes.number(8))] },
             4 => {
@@ -130,13 +182,19 @@ impl World {
                     self.kept.extend(self.log.events(range));
                 }
             }
-            PollOutcome::Failed | PollOutcome::Fault(_) => truth.doubted = true,
+            PollOutcome::Failed | PollOutcome::Severed | PollOutcome::Fault(_) => {
+                truth.doubted = true;
+            }
         }
         self.tell(Event::Polled { channel, outcome });
     }
 
     /// Collectors that take and acknowledge whatever is on its way.
     pub(super) fn everything_is_taken(&mut self) {
+        while let Some(endpoint) = self.flight.asked.first().copied() {
+            let even = self.restarts.is_multiple_of(2);
+            self.answered(endpoint, if even { Preflight::On } else { Preflight::Off });
+        }
         while let Some(lane) = nth(self.flight.posting.keys(), 0) {
             self.posted(lane, 9, None, None, None);
         }

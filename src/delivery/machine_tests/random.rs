@@ -51,6 +51,7 @@ enum Answer {
     Busy,
     Unreachable,
     Doubt,
+    Severed,
     Fault,
     /// For a POST: this event is refused, and those before it are taken if there is an id.
     Refused {
@@ -92,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Answer::Busy),
         1 => Just(Answer::Unreachable),
         1 => Just(Answer::Doubt),
+        1 => Just(Answer::Severed),
         1 => Just(Answer::Fault),
         3 => (proptest::option::of(0..6u64), any::<bool>())
             .prop_map(|(bad, ack)| Answer::Refused { bad, ack }),
@@ -286,6 +288,7 @@ impl Account {
             Answer::Nothing => PostOutcome::Accepted { ack: None, pressed: false },
             Answer::Unreachable => PostOutcome::Unreachable { after },
             Answer::Doubt => PostOutcome::Doubt { after },
+            Answer::Severed => PostOutcome::Severed { sent: pick.is_multiple_of(2) },
             Answer::Fault => fault(),
             Answer::Refused { bad, ack } => {
                 let events = offsets(range).count() as u64;
@@ -329,6 +332,10 @@ impl Account {
             Answer::Unreachable | Answer::Doubt => {
                 self.channels.get_mut(&channel).unwrap().doubted = true;
                 return self.tell(Event::Polled { channel, outcome: PollOutcome::Failed });
+            }
+            Answer::Severed => {
+                self.channels.get_mut(&channel).unwrap().doubted = true;
+                return self.tell(Event::Polled { channel, outcome: PollOutcome::Severed });
             }
             Answer::Fault => {
                 self.channels.get_mut(&channel).unwrap().doubted = true;
@@ -465,6 +472,8 @@ impl Account {
                 assert!(!posting || ids.first() != first, "the first id, during a POST");
                 assert!(self.polling.insert(channel, ids).is_none(), "two polls of a channel");
             }
+            Action::Close(channel) => self.channels.get_mut(&channel).unwrap().doubted = true,
+            Action::Preflight { .. } => panic!("it is known what counts"),
             Action::Commit(checkpoint) => self.commit(&checkpoint),
             Action::Note(_) => {}
         }

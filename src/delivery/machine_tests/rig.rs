@@ -35,6 +35,7 @@ pub(super) fn config() -> Config {
         acknowledgement: Acknowledgement::Required,
         ack_timeout: ACK_TIMEOUT,
         recall: RECALL,
+        longest_poll: Duration::from_secs(10),
         believe_refusals: false,
         retry: RetryLimits {
             initial: Duration::from_millis(250),
@@ -242,6 +243,21 @@ impl Rig {
             false
         });
         polls
+    }
+
+    /// The endpoints that were asked whether they acknowledge since the last look.
+    pub(super) fn preflights(&mut self) -> Vec<usize> {
+        let mut asked = Vec::new();
+        self.actions.retain(|action| {
+            let Action::Preflight { endpoint, .. } = action else { return true };
+            asked.push(endpoint.get());
+            false
+        });
+        asked
+    }
+
+    pub(super) fn said(&mut self, endpoint: usize, said: Preflight) {
+        self.tell(Event::Preflight { endpoint: EndpointId(endpoint), said });
     }
 
     /// The next poll, whenever the machine wants it.

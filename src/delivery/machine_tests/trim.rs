@@ -90,7 +90,8 @@ fn a_batch_that_is_cut_is_sent_again_without_what_is_gone() {
         Action::Encode { range, .. } => Some(*range),
         Action::Read { .. } | Action::Send { .. } | Action::Release(_) => None,
         Action::Split { .. } | Action::DeadLetter { .. } => None,
-        Action::Poll { .. } | Action::Commit(_) | Action::Note(_) => None,
+        Action::Poll { .. } | Action::Preflight { .. } | Action::Close(_) => None,
+        Action::Commit(_) | Action::Note(_) => None,
     };
     let wanted = PositionRange {
         start: Position::at(Offset::new(2)),

@@ -27,6 +27,9 @@ impl World {
                 Action::Send { lane, endpoint, channel, batch } => {
                     assert!(!self.doubted.contains(&channel), "seed {}: doubt", self.seed);
                     assert!(!self.old.contains(&channel), "seed {}: an old channel", self.seed);
+                    assert!(!self.closed.contains(&channel), "seed {}: closed", self.seed);
+                    let mode = self.machine.status().acknowledgement;
+                    assert_eq!(mode, Acknowledgement::Required, "seed {}: it is known", self.seed);
                     assert!(!self.machine.status().paused, "seed {}: it is paused", self.seed);
                     self.channels.insert(channel);
                     let alone = self.posting.values().all(|other| *other != channel);
@@ -42,11 +45,22 @@ impl World {
                     self.bodies.remove(&batch);
                 }
                 Action::Poll { endpoint, channel, ids } => {
+                    assert!(!self.closed.contains(&channel), "seed {}: closed", self.seed);
                     assert!(self.polling.insert(channel), "seed {}: two polls", self.seed);
                     let endpoint = endpoint.get();
                     let wait =
                         Duration::from_millis(if self.stormy() { self.dice(300) } else { 1 });
                     self.later(wait, Pending::Asked { endpoint, channel, ids });
+                }
+                Action::Close(channel) => {
+                    let twice = !self.closed.insert(channel);
+                    assert!(!twice, "seed {}: closed twice", self.seed);
+                }
+                Action::Preflight { endpoint, channel } => {
+                    assert!(!self.channels.contains(&channel), "seed {}: a used one", self.seed);
+                    let said = self.answer_preflight(endpoint.get());
+                    let wait = Duration::from_millis(1 + self.dice(40));
+                    self.later(wait, Pending::Event(Event::Preflight { endpoint, said }));
                 }
                 Action::Commit(checkpoint) => self.commit(checkpoint),
                 Action::Note(_) => {}

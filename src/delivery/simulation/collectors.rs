@@ -24,6 +24,15 @@ impl World {
         self.doubts += 1;
     }
 
+    /// A collector is asked whether it acknowledges. It does, if it says anything.
+    pub(super) fn answer_preflight(&mut self, endpoint: usize) -> Preflight {
+        let down = self.collectors[endpoint].down_until > self.now;
+        if down || (self.faulty() && self.dice(3) == 0) {
+            return Preflight::Unknown(HoldReason::new("HTTP 503"));
+        }
+        Preflight::On
+    }
+
     /// A POST reaches its collector.
     pub(super) fn arrive(
         &mut self,
@@ -51,6 +60,7 @@ impl World {
                 return PostOutcome::Missing { after: None, reason };
             }
             7 => return PostOutcome::Strange(HoldReason::new("<html>")),
+            8 => return PostOutcome::Severed { sent: false },
             _ => {}
         }
         let bad = events.iter().position(|at| self.poison.contains(at));
@@ -58,7 +68,8 @@ impl World {
         events.truncate(bad.unwrap_or(usize::MAX));
         let id = (!events.is_empty()).then(|| self.take(endpoint, channel, events));
         match fault {
-            // Taken, but the answer is lost.
+            // Taken, but the answer is lost, and perhaps the connection with it.
+            3 if self.dice(3) == 0 => return PostOutcome::Severed { sent: true },
             3 => return PostOutcome::Doubt { after: None },
             8 => return page_of_a_proxy(),
             _ => {}
@@ -138,6 +149,7 @@ impl World {
                 acked.extend(ids.last().map(|last| AckId::new(last.get() + 1)));
                 PollOutcome::Answered { acked }
             }
+            2 => PollOutcome::Severed,
             _ => PollOutcome::Answered { acked },
         }
     }

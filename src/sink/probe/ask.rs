@@ -1,16 +1,20 @@
 //! How a collector is asked, and what it was that answered.
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, SET_COOKIE};
-use reqwest::{Client, Response};
+use std::sync::Arc;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
+use reqwest::{Client, Response, Url};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::PATIENCE;
 use crate::clock;
 use crate::hec::CHANNEL_HEADER;
 use crate::hec::response::Answer;
-use crate::sink::Config;
-use crate::sink::client::{self, read_capped};
+use crate::sink::client::{read_capped, why};
+use crate::sink::http;
+use crate::sink::jar::Jar;
 use crate::sink::token::Token;
+use crate::sink::{Affinity, Config};
 
 /// How to ask.
 pub(super) struct Asker {
@@ -18,6 +22,8 @@ pub(super) struct Asker {
     pub(super) authorization: HeaderValue,
     pub(super) base: String,
     pub(super) channel: String,
+    /// The balancer's cookies, where the destination sends them back.
+    jar: Option<Arc<Jar>>,
 }
 
 /// An answer that was read.
@@ -31,22 +37,36 @@ impl Asker {
     pub(super) fn new(config: &Config, endpoint: &str) -> Result<Self, String> {
         let token = Token::new(&config.token, None).map_err(|error| error.to_string())?;
         Ok(Self {
-            http: client::http(config).map_err(|error| error.to_string())?,
+            http: http::client(config, None).map_err(|error| error.to_string())?,
             authorization: token.header(),
             base: endpoint.trim_end_matches('/').to_owned(),
             channel: uuid::Uuid::new_v4().to_string(),
+            jar: (config.affinity == Affinity::Cookie).then(Arc::default),
         })
     }
 
+    /// One with connections of its own, that asks on another's channel.
+    pub(super) fn on_channel_of(self, other: &Self) -> Self {
+        Self { channel: other.channel.clone(), jar: other.jar.clone(), ..self }
+    }
+
     pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Heard, String> {
-        let request = self
+        let url = Url::parse(&format!("{}{path}", self.base)).map_err(|error| error.to_string())?;
+        let mut request = self
             .http
-            .post(format!("{}{path}", self.base))
+            .post(url.clone())
             .header(AUTHORIZATION, self.authorization.clone())
             .header(CHANNEL_HEADER, &self.channel)
             .header(CONTENT_TYPE, "application/json")
             .body(body);
-        heard(request.timeout(PATIENCE).send().await).await
+        if let Some(cookies) = self.jar.as_ref().and_then(|jar| jar.header(&url)) {
+            request = request.header(COOKIE, cookies);
+        }
+        let sent = request.timeout(PATIENCE).send().await;
+        if let (Some(jar), Ok(response)) = (&self.jar, &sent) {
+            jar.keep(&url, response.headers());
+        }
+        heard(sent).await
     }
 }
 
@@ -58,16 +78,6 @@ pub(super) async fn heard(sent: reqwest::Result<Response>) -> Result<Heard, Stri
         Ok(body) => Ok(Heard { answer: Answer::parse(status, &body), body, cookie }),
         Err(_) => Err(format!("HTTP {status}, and the answer breaks off or is too long")),
     }
-}
-
-/// The innermost reason of a request without an answer: the outer ones say "error sending
-/// request".
-fn why(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(inner) = innermost.source() {
-        innermost = inner;
-    }
-    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
 }
 
 /// A marker event.
@@ -91,8 +101,9 @@ pub(super) fn described(der: Option<&[u8]>) -> (String, Option<i64>) {
     let ends = certificate.validity().not_after;
     let now = clock::unix_micros().get() / 1_000_000;
     let days = (ends.timestamp() - now).div_euclid(86_400);
+    let left = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     let text = format!(
-        "`{}` by `{}`, valid for {days} days until {ends}",
+        "`{}` by `{}`, valid for {left} until {ends}",
         certificate.subject(),
         certificate.issuer(),
     );

@@ -160,8 +160,12 @@ impl Task {
             );
             (at, letter)
         });
+        let again = !self.ledger.is_of_the_log();
         self.jobs.spawn(async move {
             match letter {
+                Some((at, letter)) if again => {
+                    Done::Buried(batch, wal.bury_again(&name, at, letter, limit).await)
+                }
                 Some((at, letter)) => Done::Buried(batch, wal.bury(&name, at, letter, limit).await),
                 // The configuration has changed, and there is no event any more.
                 None => Done::Buried(batch, Ok(())),

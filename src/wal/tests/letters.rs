@@ -76,10 +76,36 @@ fn the_same_message_is_buried_once() {
         bury(&wal, "a", 1).await.unwrap();
         let before = wal.letter_book(&name("a"));
         let again = DeadLetter { refusals: 2, ..letter("1") };
-        wal.bury(&name("a"), at(1), again, ROOM).await.unwrap();
+        wal.bury_again(&name("a"), at(1), again, ROOM).await.unwrap();
         assert_eq!(wal.letter_book(&name("a")), before);
     });
     assert_eq!(wal.letter(&name("a"), at(1)).unwrap().unwrap().refusals, 2);
+}
+
+/// A replay has sent a message that an operator wants redriven, and it was refused: what the operator
+/// wants still holds. When it is the redrive that was refused, it is done.
+#[test]
+fn a_refusal_on_another_way_takes_no_redrive_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(&dir);
+    let (a, now) = (name("a"), received());
+    let of = |text: &str| DeadLetter { text: text.to_owned(), ..letter("1") };
+    run(async {
+        wal.bury(&a, at(1), of("no"), ROOM).await.unwrap();
+        wal.redrive(&a, &[at(1)], now).await.unwrap();
+        wal.bury(&a, at(1), of("no, again"), ROOM).await.unwrap();
+    });
+    let book = wal.letter_book(&a);
+    assert_eq!((book.letters, book.redriving, book.totals.written), (1, 1, 1));
+    let found = wal.letter(&a, at(1)).unwrap().unwrap();
+    assert_eq!((found.redrive, found.refusals, &*found.text), (Some(now), 2, "no, again"));
+    run(async {
+        let refused = DeadLetter { refusals: 3, ..of("never") };
+        wal.bury_again(&a, at(1), refused, ROOM).await.unwrap();
+    });
+    let found = wal.letter(&a, at(1)).unwrap().unwrap();
+    assert_eq!((found.redrive, found.refusals, &*found.text), (None, 3, "never"));
+    assert_eq!(wal.letter_book(&a).redriving, 0);
 }
 
 #[test]
@@ -133,7 +159,7 @@ fn what_is_marked_stays_until_it_is_removed_and_every_way_out_is_counted() {
             wal.remove_letters(&a, &[at(offset)], why).await.unwrap();
         }
         // Refused again: it waits for an operator again.
-        wal.bury(&a, at(2), letter("2"), ROOM).await.unwrap();
+        wal.bury_again(&a, at(2), letter("2"), ROOM).await.unwrap();
     });
     let book = wal.letter_book(&a);
     let totals = LetterTotals { written: 6, redriven: 1, purged: 1, expired: 1, withdrawn: 1 };

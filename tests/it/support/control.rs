@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Lab, Ran, private, run};
 
 /// Somebody who may change something.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Control {
     config: PathBuf,
     wrong: PathBuf,
@@ -24,6 +24,12 @@ impl Control {
     /// Runs a command.
     pub(crate) fn ask(&self, args: &[&str]) -> Ran {
         run(&[args, &["--config", self.config.to_str().unwrap()]].concat())
+    }
+
+    /// Runs a command that takes its time, beside the test.
+    pub(crate) async fn wait(&self, args: &'static [&'static str]) -> Ran {
+        let control = self.clone();
+        tokio::task::spawn_blocking(move || control.ask(args)).await.unwrap()
     }
 
     /// Runs a command with a wrong token.

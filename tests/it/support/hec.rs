@@ -1,6 +1,6 @@
 //! A simulated HEC that can go away and come back on its port.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(crate) struct Hec {
     pub(crate) indexes: Vec<String>,
     /// What is not the port, the token or the acknowledgement.
     base: HecConfig,
+    /// In place of the port, if any.
+    at: Option<SocketAddr>,
     /// In place of the one usual token, if any.
     tokens: Vec<HecToken>,
     running: Option<(HecHandle, CancellationToken, JoinSet<()>)>,
@@ -36,6 +38,7 @@ impl Hec {
             port: Port::free(),
             ack,
             base: HecConfig::default(),
+            at: None,
             tokens: Vec::new(),
             indexes: Vec::new(),
             running: None,
@@ -60,6 +63,15 @@ impl Hec {
         Self::up(usual_ack())
     }
 
+    /// Another one with this one's port and book, at another address.
+    pub(crate) fn beside(&self, ip: Ipv4Addr) -> Self {
+        let at = Some(SocketAddr::from((ip, self.address().port())));
+        let (ledger, base) = (Arc::clone(&self.ledger), self.base.clone());
+        let mut hec = Self { ledger, base, at, ..Self::down(self.ack) };
+        hec.start();
+        hec
+    }
+
     /// The tokens it knows after its next start.
     pub(crate) fn tokens(&mut self, tokens: Vec<HecToken>) {
         self.tokens = tokens;
@@ -78,7 +90,7 @@ impl Hec {
         };
         let tokens = if self.tokens.is_empty() { vec![token] } else { self.tokens.clone() };
         let config =
-            HecConfig { listen: self.port.address(), tokens, ack: self.ack, ..self.base.clone() };
+            HecConfig { listen: self.address(), tokens, ack: self.ack, ..self.base.clone() };
         let server = HecServer::bind(config, Arc::clone(&self.ledger)).unwrap();
         let (handle, stop) = (server.handle(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -98,7 +110,7 @@ impl Hec {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.at.unwrap_or_else(|| self.port.address())
     }
 }
 

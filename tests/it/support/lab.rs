@@ -4,10 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +18,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Answer, Client, Frame, Hec, Pair, Port, Process, SOON, command, eventually, get, private,
-};
+use super::process::{behind, inheriting, ready};
+use super::{Answer, Client, Frame, Hec, Pair, Port, Process, SOON, eventually, get, private};
 
 pub(crate) const USER: &str = "heroku";
 pub(crate) const PASSWORD: &str = "drain-pAssw0rd-5e1f";
@@ -97,6 +94,8 @@ pub(crate) struct Lab {
     pub(crate) sent: Arc<SenderLedger>,
     /// To be shown when the test fails.
     books: Vec<Arc<HecLedger>>,
+    /// What starts it.
+    wrapper: Option<String>,
     process: Option<Process>,
     /// How often it had said that it is ready before the latest launch.
     was_ready: usize,
@@ -120,6 +119,7 @@ impl Lab {
             arguments: &[],
             sent: Arc::default(),
             books: Vec::new(),
+            wrapper: None,
             process: None,
             was_ready: 0,
         }
@@ -213,6 +213,11 @@ impl Lab {
         self.destinations = destinations;
     }
 
+    /// What starts forebay in the next starts, as a shell script that ends with `exec "$@"`.
+    pub(crate) fn wrap(&mut self, script: String) {
+        self.wrapper = Some(script);
+    }
+
     /// Uses another lab's data directory.
     pub(crate) fn share_data_dir(&mut self, other: &Self) {
         self.data_dir = other.data_dir();
@@ -301,7 +306,7 @@ impl Lab {
         let config = self.config_file();
         let args = ["serve", "--config", config.to_str().unwrap()];
         let mut command = match &self.socket {
-            None => command(&args),
+            None => behind(self.wrapper.as_deref(), &args),
             Some(socket) => inheriting(socket, &args),
         };
         command.args(self.arguments);
@@ -357,21 +362,6 @@ impl Lab {
         serde_json::from_value(found["books"].clone()).unwrap()
     }
 
-    /// Waits until `splunk` has settled everything that is in the log, and returns its books.
-    pub(crate) async fn drained(&self, deadline: Duration) -> Books {
-        eventually(deadline, "everything is settled", async || {
-            let status = self.status().await;
-            let books = &status["destinations"][0]["books"];
-            books["pending"] == 0 && books["accepted"] == status["log"]["messages"]
-        })
-        .await;
-        let books = self.books("splunk").await;
-        assert_eq!(books.difference, 0, "{books:?}");
-        let settled = books.acknowledged + books.filtered + books.skipped;
-        assert_eq!(books.accepted + books.rewound, settled, "{books:?}");
-        books
-    }
-
     /// A counter or gauge of `/metrics`, with its labels as they are written.
     pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").await.unwrap().body;
@@ -419,25 +409,6 @@ impl Lab {
 
 pub(crate) const fn number(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
-}
-
-/// forebay with a socket as its file 3, as systemd would have it. The shell moves it there.
-fn inheriting(socket: &TcpListener, args: &[&str]) -> Command {
-    let mut shell = Command::new("sh");
-    let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
-    shell.args(["-c", script, "sh"]);
-    let forebay = command(args);
-    shell.arg(forebay.get_program()).args(forebay.get_args());
-    shell.env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG");
-    shell.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
-    shell
-}
-
-/// The addresses in a `forebay is ready` line.
-fn ready(line: &str) -> Option<(String, String)> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    let text = |name: &str| line[name].as_str().map(str::to_owned);
-    (line["message"] == "forebay is ready").then(|| text("ingest").zip(text("admin")))?
 }
 
 /// A simulated Logplex at work.

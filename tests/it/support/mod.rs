@@ -8,6 +8,7 @@ mod lab;
 mod pki;
 mod port;
 mod process;
+mod settled;
 mod shim;
 
 use std::time::Duration;

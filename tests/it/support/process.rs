@@ -1,11 +1,14 @@
 //! A forebay process.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::eventually;
 
@@ -19,6 +22,35 @@ pub(crate) fn command(args: &[&str]) -> Command {
         .env_remove("FOREBAY_ADMIN")
         .stdin(Stdio::null());
     command
+}
+
+/// forebay, started by a shell script.
+pub(super) fn behind(script: Option<&str>, args: &[&str]) -> Command {
+    let forebay = command(args);
+    let Some(script) = script else { return forebay };
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(forebay.get_program()).args(forebay.get_args());
+    shell.env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG").stdin(Stdio::null());
+    shell
+}
+
+/// forebay with a socket as its file 3, as systemd would have it. The shell moves it there.
+pub(super) fn inheriting(socket: &TcpListener, args: &[&str]) -> Command {
+    let mut shell = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+    shell.args(["-c", script, "sh"]);
+    let forebay = command(args);
+    shell.arg(forebay.get_program()).args(forebay.get_args());
+    shell.env_remove("FOREBAY_CONFIG").env_remove("FOREBAY_LOG");
+    shell.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    shell
+}
+
+/// The addresses in a `forebay is ready` line.
+pub(super) fn ready(line: &str) -> Option<(String, String)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let text = |name: &str| line[name].as_str().map(str::to_owned);
+    (line["message"] == "forebay is ready").then(|| text("ingest").zip(text("admin")))?
 }
 
 /// A command that has ended.
@@ -38,12 +70,12 @@ pub(crate) fn run(args: &[&str]) -> Ran {
 
 impl Ran {
     /// The lines of standard output, each as JSON.
-    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Standard output as JSON.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
         serde_json::from_str(&self.stdout).unwrap()
     }

@@ -9,6 +9,11 @@
 //! * While the first batch of a channel is unsettled, its id is never asked about during a POST,
 //!   and no POST starts while it is asked about.
 //! * When a POST ends in doubt, the channel's first batch, if unsettled, is sent again.
+//!
+//! A channel that nobody posts on or polls is forgotten too, after `maxIdleTime`, which is 600 s by
+//! default (inputs.conf.spec). Then nothing is outstanding, and so nothing could be mistaken; but
+//! the next POST would seem to have met a collector that forgot, and be made twice. So a channel
+//! that has been idle for long is left before that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,6 +43,9 @@ const IDS_PER_POLL: usize = 1000;
 /// A channel is used for so long, and no longer.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
+/// Half of Splunk's `maxIdleTime`.
+const MAX_IDLE: Duration = Duration::from_mins(5);
+
 /// A channel is used for so many ids, and no more.
 const MAX_IDS: u64 = 10_000;
 
@@ -48,12 +56,19 @@ pub(super) struct Channel {
     /// The lane that posts on it; none once there was doubt.
     pub(super) lane: Option<LaneId>,
     pub(super) outstanding: BTreeMap<AckId, BatchId>,
+    /// Those of them that were waited for in vain, and when they were given out. Their batches are
+    /// sent again; whichever acknowledgement comes first counts.
+    late: BTreeMap<AckId, Duration>,
     /// Whether a POST is on its way.
     pub(super) posting: bool,
     /// The last process posted on it. This one only asks.
     pub(super) inherited: bool,
     /// When it was first used.
     born: Duration,
+    /// When the last POST or question left that the collector is known to have got.
+    used: Duration,
+    /// When the last question left.
+    asked_at: Duration,
     /// How many ids it gave.
     given: u64,
     /// The first ackId this channel ever gave.
@@ -73,9 +88,12 @@ impl Channel {
             endpoint,
             lane: Some(lane),
             outstanding: BTreeMap::new(),
+            late: BTreeMap::new(),
             posting: false,
             inherited: false,
             born: now,
+            used: now,
+            asked_at: now,
             given: 0,
             first: None,
             highest: None,
@@ -130,6 +148,32 @@ impl Channel {
         self.given >= MAX_IDS || now.saturating_sub(self.born) >= MAX_AGE
     }
 
+    /// A POST that left at `since` was taken.
+    pub(super) fn took(&mut self, since: Duration) {
+        self.used = self.used.max(since);
+    }
+
+    /// Whether the collector may have forgotten it, as nobody has used it for long.
+    pub(super) fn is_idle(&self, now: Duration, ack_timeout: Duration) -> bool {
+        now.saturating_sub(self.used) >= MAX_IDLE.min(ack_timeout)
+    }
+
+    /// An id that was given out at `since` was waited for in vain. It is asked about on.
+    pub(super) fn is_late(&mut self, ack: AckId, since: Duration) {
+        self.late.insert(ack, since);
+    }
+
+    /// When an id was given out, if it was waited for in vain.
+    pub(super) fn late(&self, ack: AckId) -> Option<Duration> {
+        self.late.get(&ack).copied()
+    }
+
+    /// Waits for an id no more. Returns the batch that is under it.
+    pub(super) fn let_go(&mut self, ack: AckId) -> Option<BatchId> {
+        self.late.remove(&ack);
+        self.outstanding.remove(&ack)
+    }
+
     /// The first id, while its batch is unsettled.
     fn first_outstanding(&self) -> Option<AckId> {
         self.first.filter(|first| self.outstanding.contains_key(first))
@@ -155,9 +199,9 @@ impl Channel {
     }
 
     /// A POST ended in doubt: the first batch, which its ackId may now belong to.
-    pub(super) fn doubt_first(&mut self) -> Option<BatchId> {
+    pub(super) fn doubt_first(&mut self) -> Option<(AckId, BatchId)> {
         let first = self.first?;
-        self.outstanding.remove(&first)
+        Some((first, self.let_go(first)?))
     }
 
     /// Whether a poll is on its way.
@@ -166,7 +210,8 @@ impl Channel {
     }
 
     /// Puts the question.
-    pub(super) fn ask(&mut self) -> Vec<AckId> {
+    pub(super) fn ask(&mut self, now: Duration) -> Vec<AckId> {
+        self.asked_at = now;
         let ids: Vec<_> = self.askable().take(IDS_PER_POLL).collect();
         self.asked = Some(ids.clone());
         self.next_poll = None;
@@ -192,6 +237,11 @@ impl Channel {
         self.asked.take().unwrap_or_default()
     }
 
+    /// The last question was understood.
+    pub(super) fn heard(&mut self) {
+        self.used = self.used.max(self.asked_at);
+    }
+
     /// Asks as soon as possible.
     pub(super) fn hurry(&mut self, now: Duration) {
         self.next_poll = Some(now);
@@ -213,7 +263,7 @@ mod tests {
         for _ in 0..8 {
             let now = channel.poll_due().unwrap();
             asked_at.push(now);
-            channel.ask();
+            channel.ask(now);
             channel.answered(now, false, false, Duration::from_secs(10), &mut chance);
         }
         assert_eq!(asked_at.first(), Some(&FIRST_POLL));

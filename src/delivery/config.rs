@@ -21,7 +21,8 @@ pub struct Config {
     /// What it takes for a batch to count as delivered (`destination.acknowledgement`).
     pub acknowledgement: Acknowledgement,
     /// How long after its 2xx a batch may stay without acknowledgement before it is sent again
-    /// on a fresh channel (`destination.ack_timeout`).
+    /// on a fresh channel (`destination.ack_timeout`); longer where acknowledgements turn out to
+    /// take longer. A channel that is idle for so long is not used again either.
     pub ack_timeout: Duration,
     /// How long the last process's channels are asked for acknowledgements before its batches
     /// are sent again (`destination.recall`).

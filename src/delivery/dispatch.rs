@@ -59,7 +59,17 @@ impl Delivery {
         Some(LaneId(index))
     }
 
+    /// Takes a lane's channel out of use that has been idle for long.
+    fn leave_idle(&mut self, now: Duration, id: LaneId) {
+        let Some(channel) = self.lanes.get(id.0).and_then(|lane| lane.channel) else { return };
+        let limit = self.config.ack_timeout;
+        if self.channels.get(&channel).is_some_and(|channel| channel.is_idle(now, limit)) {
+            self.retire(channel);
+        }
+    }
+
     fn post(&mut self, now: Duration, id: LaneId, batch: BatchId) {
+        self.leave_idle(now, id);
         let Some(lane) = self.lanes.get_mut(id.0) else { return };
         let endpoint = lane.endpoint;
         let channel = *lane.channel.get_or_insert_with(|| {
@@ -119,7 +129,7 @@ impl Delivery {
         }
         for (id, channel) in &mut self.channels {
             if channel.poll_due().is_some_and(|due| due <= now) {
-                let ids = channel.ask();
+                let ids = channel.ask(now);
                 let (endpoint, channel) = (channel.endpoint, *id);
                 self.actions.push_back(Action::Poll { endpoint, channel, ids });
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::chance::Chance;
 use super::lanes::Lanes;
+use super::patience::Patience;
 use super::{HoldReason, RetryLimits};
 
 /// Whether an endpoint takes batches.
@@ -27,6 +28,10 @@ pub(super) struct Endpoint {
     pub(super) posting: usize,
     /// How many may be.
     pub(super) lanes: Lanes,
+    /// How long its acknowledgements are waited for.
+    pub(super) patience: Patience,
+    /// It is held because of a poll, not of a POST.
+    for_a_poll: bool,
     /// Refusals of events in a row, with nothing taken in between.
     pub(super) refusals: u32,
     /// The destination's count of refusals when the last POST left that this endpoint accepted:
@@ -43,12 +48,14 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) const fn new(lanes: Lanes) -> Self {
+    pub(super) const fn new(lanes: Lanes, patience: Patience) -> Self {
         Self {
             health: Health::Up,
             failures: 0,
             posting: 0,
             lanes,
+            patience,
+            for_a_poll: false,
             refusals: 0,
             took_at: 0,
             missing: false,
@@ -90,11 +97,40 @@ impl Endpoint {
     }
 
     /// A POST was accepted. Returns whether the endpoint had been held.
-    pub(super) fn worked(&mut self) -> bool {
-        self.failures = 0;
+    pub(super) fn worked(&mut self, now: Duration) -> bool {
         self.odd = 0;
         self.missing = false;
+        // A POST that left before the rest began. What was asked for then is granted.
+        if matches!(self.health, Health::Resting { until } if until > now) {
+            return false;
+        }
+        self.failures = 0;
+        self.for_a_poll = false;
         matches!(std::mem::replace(&mut self.health, Health::Up), Health::Held { .. })
+    }
+
+    /// A poll was answered. Returns whether the endpoint had been held because of one.
+    pub(super) fn polls_work(&mut self) -> bool {
+        let ends = matches!(self.health, Health::Held { .. }) && self.for_a_poll;
+        if ends {
+            self.health = Health::Up;
+            self.for_a_poll = false;
+        }
+        ends
+    }
+
+    /// An acknowledgement did not come in time. That counts as a failure, while it is none to
+    /// be accepted.
+    pub(super) fn acknowledges_late(
+        &mut self,
+        now: Duration,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) {
+        self.lanes.pressed(now, Duration::ZERO);
+        if self.health == Health::Up {
+            self.failed(now, None, limits, chance);
+        }
     }
 
     /// A POST failed for a reason that passes. `after` is what the peer asked for.
@@ -105,13 +141,17 @@ impl Endpoint {
         limits: &RetryLimits,
         chance: &mut Chance,
     ) {
-        match self.health {
-            // The other lanes' POSTs that fail with this one tell nothing new.
-            Health::Resting { until } | Health::Held { until, .. } if until > now => return,
+        let after = after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        match &mut self.health {
+            // The other lanes' POSTs that fail with this one tell nothing new, but perhaps how long
+            // to wait.
+            Health::Resting { until } | Health::Held { until, .. } if *until > now => {
+                *until = (*until).max(now + after);
+                return;
+            }
             Health::Held { .. } | Health::Up | Health::Resting { .. } => {}
         }
-        let wait = self.backoff(limits, chance);
-        let wait = wait.max(after.unwrap_or_default().min(MAX_RETRY_AFTER));
+        let wait = self.backoff(limits, chance).max(after);
         self.health = Health::Resting { until: now + wait };
     }
 
@@ -155,7 +195,27 @@ impl Endpoint {
 
     fn hold_for(&mut self, now: Duration, reason: HoldReason, wait: Duration) -> bool {
         let news = !matches!(&self.health, Health::Held { reason: held, .. } if *held == reason);
-        self.health = Health::Held { until: now + wait, reason };
+        let rests = match self.health {
+            Health::Resting { until } => until,
+            Health::Up | Health::Held { .. } => Duration::ZERO,
+        };
+        let until = (now + wait).max(rests);
+        self.health = Health::Held { until, reason };
+        self.for_a_poll = false;
+        news
+    }
+
+    /// A poll failed for a reason an operator has to mend. Returns whether that is news.
+    pub(super) fn hold_for_a_poll(
+        &mut self,
+        now: Duration,
+        reason: HoldReason,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) -> bool {
+        let posts_fail = matches!(self.health, Health::Held { .. }) && !self.for_a_poll;
+        let news = self.hold(now, reason, limits, chance);
+        self.for_a_poll = !posts_fail;
         news
     }
 }
@@ -173,7 +233,8 @@ mod tests {
     use super::*;
 
     fn new() -> Endpoint {
-        Endpoint::new(Lanes::new(NonZeroUsize::MIN, NonZeroUsize::MIN))
+        let lanes = Lanes::new(NonZeroUsize::MIN, NonZeroUsize::MIN);
+        Endpoint::new(lanes, Patience::new(Duration::from_mins(5)))
     }
 
     const LIMITS: RetryLimits = RetryLimits {
@@ -196,7 +257,7 @@ mod tests {
         }
         assert!(longest > LIMITS.max / 2, "full jitter reaches the upper half: {longest:?}");
         assert!(endpoint.admits(now));
-        endpoint.worked();
+        endpoint.worked(now);
         endpoint.failed(now, None, &LIMITS, &mut chance);
         assert!(endpoint.wakes().unwrap() - now <= LIMITS.initial);
     }
@@ -218,5 +279,55 @@ mod tests {
         let until = endpoint.wakes();
         endpoint.failed(Duration::from_millis(1), None, &LIMITS, &mut chance);
         assert_eq!(endpoint.wakes(), until);
+    }
+
+    #[test]
+    fn of_two_wishes_to_wait_the_longer_one_counts() {
+        let seconds = Duration::from_secs;
+        let (mut endpoint, mut chance) = (new(), Chance::new(3));
+        endpoint.failed(Duration::ZERO, Some(seconds(10)), &LIMITS, &mut chance);
+        endpoint.failed(seconds(1), Some(seconds(30)), &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), Some(seconds(31)));
+        endpoint.failed(seconds(2), Some(seconds(3)), &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), Some(seconds(31)));
+        endpoint.failed(seconds(2), Some(Duration::from_hours(24)), &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), Some(seconds(2) + MAX_RETRY_AFTER));
+        endpoint.hold(seconds(3), HoldReason::new("invalid token"), &LIMITS, &mut chance);
+        assert_eq!(endpoint.wakes(), Some(seconds(2) + MAX_RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_success_that_left_before_a_rest_does_not_end_it() {
+        let seconds = Duration::from_secs;
+        let (mut endpoint, mut chance) = (new(), Chance::new(3));
+        endpoint.failed(seconds(1), Some(seconds(30)), &LIMITS, &mut chance);
+        assert!(!endpoint.worked(seconds(2)));
+        assert!(!endpoint.admits(seconds(30)));
+        assert!(endpoint.admits(seconds(31)));
+        endpoint.worked(seconds(32));
+        assert_eq!(endpoint.health, Health::Up);
+    }
+
+    #[test]
+    fn a_hold_that_a_poll_began_ends_with_one_and_another_does_not() {
+        let (mut endpoint, mut chance) = (new(), Chance::new(3));
+        let reason = || HoldReason::new("invalid token");
+        assert!(endpoint.hold_for_a_poll(Duration::ZERO, reason(), &LIMITS, &mut chance));
+        assert!(!endpoint.hold_for_a_poll(Duration::ZERO, reason(), &LIMITS, &mut chance));
+        assert!(endpoint.polls_work());
+        assert_eq!(endpoint.health, Health::Up);
+        assert!(!endpoint.polls_work());
+        // A POST was refused, too.
+        for post_first in [true, false] {
+            if !post_first {
+                endpoint.hold_for_a_poll(Duration::ZERO, reason(), &LIMITS, &mut chance);
+            }
+            endpoint.hold(Duration::ZERO, reason(), &LIMITS, &mut chance);
+            if post_first {
+                endpoint.hold_for_a_poll(Duration::ZERO, reason(), &LIMITS, &mut chance);
+            }
+            assert!(!endpoint.polls_work());
+            assert!(endpoint.worked(Duration::ZERO));
+        }
     }
 }

@@ -60,6 +60,8 @@ struct Truth {
     told: BTreeSet<u64>,
     /// No further POST may be made on it.
     doubted: bool,
+    /// When it was last posted on or asked about.
+    used: Duration,
 }
 
 /// What is on its way in one process; forgotten when it dies.
@@ -335,6 +337,11 @@ impl World {
                 assert!(!flight.closed.contains(&channel), "a POST on a closed channel");
                 let truth = self.channels.entry(channel).or_default();
                 assert!(!truth.doubted, "a POST on a channel in doubt");
+                // Collectors forget what is idle; the machine knows of no more uses than this.
+                let idle = self.now.saturating_sub(truth.used);
+                let limit = self.config.ack_timeout.min(Duration::from_mins(5));
+                assert!(!known || idle < limit, "a POST on a channel that is idle for {idle:?}");
+                truth.used = self.now;
                 assert_eq!(*truth.endpoint.get_or_insert(endpoint), endpoint);
                 // Nonsense can release a body; the sink then makes do without the POST.
                 let range = body.or_else(|| self.machine.range(batch));
@@ -344,6 +351,7 @@ impl World {
             Action::Poll { endpoint, channel, ids } => {
                 let truth = self.channels.entry(channel).or_default();
                 assert_eq!(truth.endpoint, Some(endpoint));
+                truth.used = self.now;
                 let ids: Vec<_> = ids.iter().map(|id| id.get()).collect();
                 assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
                 flight.open.insert(channel);

@@ -11,6 +11,7 @@ use super::chance::Chance;
 use super::channel::Channel;
 use super::endpoint::Endpoint;
 use super::lanes::Lanes;
+use super::patience::Patience;
 use super::refuse::GROWTH;
 use super::window::{Batch, Settled, Stage, Window};
 use super::{Action, Config, EndpointId, Event, ReadBatch};
@@ -100,7 +101,9 @@ impl Delivery {
             window: Window::new(checkpoint.position, checkpoint.totals),
             queue: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            endpoints: (0..endpoints).map(|_| Endpoint::new(lanes.clone())).collect(),
+            endpoints: (0..endpoints)
+                .map(|_| Endpoint::new(lanes.clone(), Patience::new(config.ack_timeout)))
+                .collect(),
             lanes: (0..endpoints * count).map(lane).collect(),
             channels: BTreeMap::new(),
             actions: VecDeque::new(),

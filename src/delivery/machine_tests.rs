@@ -9,6 +9,7 @@ mod refused;
 mod restart;
 mod rig;
 mod severed;
+mod slow;
 mod trim;
 
 use super::*;
@@ -125,6 +126,20 @@ fn a_busy_collector_is_left_alone_for_a_while_and_keeps_its_channel() {
     assert_eq!(rig.send().batch.get(), 1);
     let reason = ResendReason::NotAccepted;
     assert_eq!(rig.resent(), [(0, reason), (1, reason)]);
+}
+
+#[test]
+fn a_wish_to_wait_is_granted_though_another_lane_works() {
+    let after = Some(Duration::from_secs(30));
+    let mut rig = Rig::new(config());
+    rig.grow(4 * BATCH);
+    let sends = rig.sends();
+    rig.posted(sends[0], PostOutcome::Busy { after });
+    rig.accepted(sends[1], 0);
+    rig.pass(Duration::from_secs(30) - MS);
+    assert_eq!(rig.sends(), [], "that left before");
+    rig.pass(MS);
+    assert_eq!(rig.sends().len(), 1);
 }
 
 #[test]

@@ -23,8 +23,8 @@
 //! Invariants, each held by a property test:
 //!
 //! 1. The checkpoint is the end of the settled prefix and nothing else (P2). It never goes back.
-//! 2. Only an ackId answered `true` on its own channel settles a batch (or the 2xx, where
-//!    acknowledgement is off; or a batch without events); a refused event only its durable dead
+//! 2. Only an ackId answered `true` on its own channel settles a batch, however late (or the 2xx,
+//!    where acknowledgement is off; or a batch without events); a refused event only its durable dead
 //!    letter. What the log has given up is settled as dropped, and counted so.
 //! 3. A channel is used against one endpoint with one POST in flight, and takes no further POST
 //!    after the first doubt about it. ackIds on it only rise; if one does not, everything
@@ -52,6 +52,7 @@ mod machine_tests;
 #[cfg(any(test, fuzzing))]
 mod model;
 mod note;
+mod patience;
 mod preflight;
 mod refuse;
 mod restore;
@@ -266,7 +267,7 @@ pub enum PostOutcome {
         /// The collector says that its queues fill up (codes 24 and 25).
         pressed: bool,
     },
-    /// Certainly not accepted; the collector is alive and will take it later.
+    /// Certainly not accepted, by the collector's own word; it is alive and will take it later.
     Busy {
         /// `Retry-After`.
         after: Option<Duration>,

@@ -28,7 +28,7 @@ pub enum Note {
         batch: BatchId,
         /// What was in it.
         range: PositionRange,
-        /// Time from its 2xx to the acknowledgement.
+        /// Time from the 2xx of the POST that is acknowledged.
         after: Duration,
     },
     /// An event was dead-lettered.

@@ -68,7 +68,7 @@ impl Delivery {
         }
         match said {
             Preflight::On => {
-                self.worked(id);
+                self.worked(now, id);
                 self.choose(now, Acknowledgement::Required);
             }
             Preflight::Off if self.endpoints.iter().all(|endpoint| endpoint.says_off) => {
@@ -97,7 +97,7 @@ impl Delivery {
                 (Acknowledgement::Required, true) => {
                     self.hold(now, id, HoldReason::new(NO_ACK_ID));
                 }
-                (_, true) => self.worked(id),
+                (_, true) => self.worked(now, id),
                 (_, false) => {
                     if let Some(endpoint) = self.endpoints.get_mut(id.0) {
                         endpoint.may_be_tried();

@@ -5,7 +5,8 @@
 //! it are taken, those behind it are not looked at (hec.md: measured on Splunk 10.4). So a batch
 //! is cut in three: what was taken waits for the ackId that came with the refusal, the bad event
 //! stands alone, the rest is sent. Where the answer has no number, the batch is cut in half, and
-//! the halves again.
+//! the halves again. Without an ackId, what lies before the bad event is sent again: a receiver
+//! that is no Splunk may refuse a body as a whole and say which event it was about.
 //!
 //! **One bad event, or a collector that takes nothing?** An index that is misspelt, a balancer
 //! that rewrites bodies, a bug in the encoder: then every event is refused, and to drain the log
@@ -72,7 +73,7 @@ impl Delivery {
         reason: Reason,
     ) {
         let Posting { batch: id, channel, mark, proof, .. } = posting;
-        let known = self.window.get(id).map(|batch| (batch.events, batch.plain));
+        let known = self.window.unsettled(id).map(|batch| (batch.events, batch.plain));
         let bad = bad.filter(|bad| known.is_none_or(|(events, _)| *bad < events));
         self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
@@ -84,14 +85,20 @@ impl Delivery {
             // Something may have been taken, under an id that nobody was told.
             self.doubt(channel);
         }
-        // The log has dropped it meanwhile. What the answer says about the channel holds.
+        // The log has dropped it meanwhile, or an earlier copy of it was acknowledged. What the
+        // answer says about the channel holds.
         let Some((events, plain)) = known else { return };
         if taken == Taken::Nothing {
-            if !proof && self.refuses_everything(now, endpoint, id, &reason) {
+            // With acknowledgement off, whoever objects to a later event did not object to those
+            // before it. That is no proof that they were taken, and no refusal of everything.
+            let off = self.config.acknowledgement == Acknowledgement::Off;
+            let goes_on = off && bad.is_some_and(|bad| bad > 0);
+            let refused = !proof && !goes_on;
+            if refused && self.refuses_everything(now, endpoint, id, &reason) {
                 return;
             }
         } else {
-            self.took(endpoint, mark);
+            self.took(now, endpoint, mark);
         }
         // Whoever took events before this one in the same body takes others.
         let first = if taken == Taken::Nothing { self.marks } else { ALWAYS };
@@ -119,7 +126,7 @@ impl Delivery {
         reason: Reason,
     ) {
         let Posting { batch: id, proof, .. } = posting;
-        let Some(batch) = self.window.get(id) else { return };
+        let Some(batch) = self.window.unsettled(id) else { return };
         let events = batch.events;
         self.marks += 1;
         if events >= 2 {
@@ -138,9 +145,9 @@ impl Delivery {
         ack: Option<AckId>,
     ) -> Option<Taken> {
         match (self.config.acknowledgement, ack) {
-            (Acknowledgement::Off, _) => Some(if any { Taken::Counted } else { Taken::Nothing }),
             // Not proven: a collector that is no Splunk may take a body as a whole or not at all.
-            (Acknowledgement::Required | Acknowledgement::Auto, None) => Some(Taken::Nothing),
+            (Acknowledgement::Off, _)
+            | (Acknowledgement::Required | Acknowledgement::Auto, None) => Some(Taken::Nothing),
             (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => {
                 let entry = self.channels.get_mut(&channel)?;
                 if !entry.rises(ack) {
@@ -152,9 +159,9 @@ impl Delivery {
     }
 
     /// A collector has taken events that were sent after `mark` refusals.
-    pub(super) fn took(&mut self, endpoint: EndpointId, mark: u64) {
+    pub(super) fn took(&mut self, now: Duration, endpoint: EndpointId, mark: u64) {
         self.accepted += 1;
-        self.worked(endpoint);
+        self.worked(now, endpoint);
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
             endpoint.took(mark);
         }
@@ -285,7 +292,7 @@ impl Delivery {
                     }
                     Stage::Faded
                 }
-                Taken::Nothing | Taken::Counted => Stage::Faded,
+                Taken::Nothing => Stage::Faded,
             };
             self.requeue(id, stage, ResendReason::Refused);
             return;
@@ -327,7 +334,6 @@ impl Delivery {
         if let Some(before) = &parts.before {
             let stage = match taken {
                 Taken::Nothing => Stage::Faded,
-                Taken::Counted => Stage::Settled(Settled::Acknowledged),
                 Taken::Unacked { channel, ack, since } => {
                     // Acknowledged meanwhile, or the channel was given up.
                     let known = self.channels.get(&channel);

@@ -106,8 +106,8 @@ impl Delivery {
             old.push((*id, std::mem::take(&mut channel.outstanding)));
         }
         for (channel, outstanding) in old {
-            for batch in outstanding.into_values() {
-                self.requeue(batch, Stage::Faded, ResendReason::Restart);
+            for (ack, batch) in outstanding {
+                self.send_again(batch, channel, ack, ResendReason::Restart);
             }
             self.drop_if_done(channel);
         }

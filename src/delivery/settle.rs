@@ -18,6 +18,9 @@ pub(super) const NO_ACK_ID: &str = "the collector accepts events but gives no ac
      that they are indexed: enable indexer acknowledgement (useACK) for the token, or set \
      acknowledgement = \"off\"";
 
+/// So many times the limit an acknowledgement is waited for when polls are not even answered.
+const LOST: u32 = 2;
+
 impl Delivery {
     pub(super) fn on_posted(&mut self, now: Duration, id: LaneId, outcome: PostOutcome) {
         let Some(lane) = self.lanes.get_mut(id.get()) else { return };
@@ -27,6 +30,12 @@ impl Delivery {
         let endpoint = lane.endpoint;
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.posting = false;
+            // Whoever took nothing may not even have looked at the channel.
+            if let PostOutcome::Accepted { .. } | PostOutcome::Refused { ack: Some(_), .. } =
+                &outcome
+            {
+                channel.took(since);
+            }
         }
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.get()) {
             let busy = endpoint.posting;
@@ -128,7 +137,7 @@ impl Delivery {
         let Posting { batch, channel, mark, .. } = posting;
         let ack = match (self.config.acknowledgement, ack) {
             (Acknowledgement::Off, _) => {
-                self.took(endpoint, mark);
+                self.took(now, endpoint, mark);
                 self.actions.push_back(Action::Release(batch));
                 self.settled(batch);
                 return;
@@ -141,7 +150,7 @@ impl Delivery {
             }
             (Acknowledgement::Required | Acknowledgement::Auto, Some(ack)) => ack,
         };
-        self.took(endpoint, mark);
+        self.took(now, endpoint, mark);
         let entry = self.channels.get_mut(&channel);
         if !entry.is_some_and(|entry| entry.accepted(now, ack, batch)) {
             // Splunk counts ackIds per channel, upward. One that does not rise comes from a
@@ -151,12 +160,13 @@ impl Delivery {
             self.requeue(batch, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         }
-        if let Some(batch) = self.window.get_mut(batch) {
+        if let Some(batch) = self.window.unsettled_mut(batch) {
             batch.stage = Stage::Unacked { channel, ack, since: now };
             self.changed = true;
         } else if let Some(entry) = self.channels.get_mut(&channel) {
-            // The log has dropped it meanwhile: there is nothing to ask about.
-            entry.outstanding.remove(&ack);
+            // The log has dropped it meanwhile, or an earlier copy of it was acknowledged: there is
+            // nothing to ask about.
+            entry.let_go(ack);
         }
         self.actions.push_back(Action::Release(batch));
     }
@@ -169,12 +179,14 @@ impl Delivery {
             PollOutcome::Answered { acked } => {
                 let (news, longest) = (!acked.is_empty(), self.config.longest_poll);
                 let asked = channel.answered(now, news, self.stopping, longest, &mut self.chance);
+                channel.heard();
+                self.polls_work(endpoint);
                 // Only what was asked counts, whatever the answer says.
                 for ack in acked.into_iter().filter(|ack| asked.contains(ack)) {
                     self.on_acked(now, id, ack);
                 }
                 for ack in asked {
-                    self.expire(now, id, ack, self.config.ack_timeout);
+                    self.expire(now, id, ack, 1);
                 }
             }
             PollOutcome::Failed => {
@@ -190,7 +202,7 @@ impl Delivery {
                 let inherited = channel.inherited;
                 self.retire(id);
                 if !inherited {
-                    self.hold(now, endpoint, reason);
+                    self.hold_for_a_poll(now, endpoint, reason);
                 }
             }
         }
@@ -198,15 +210,56 @@ impl Delivery {
     }
 
     fn on_acked(&mut self, now: Duration, channel: ChannelId, ack: AckId) {
-        let outstanding = self.channels.get_mut(&channel).map(|channel| &mut channel.outstanding);
-        let Some(batch) = outstanding.and_then(|outstanding| outstanding.remove(&ack)) else {
-            return;
+        let Some(entry) = self.channels.get_mut(&channel) else { return };
+        let (endpoint, late) = (entry.endpoint, entry.late(ack));
+        let Some(batch) = entry.let_go(ack) else { return };
+        let Some(found) = self.window.get(batch) else { return };
+        let (stage, range) = (found.stage, found.range);
+        let since = match (stage, late) {
+            (Stage::Unacked { since, .. }, None) => since,
+            (
+                Stage::Ready
+                | Stage::Faded
+                | Stage::Fetching
+                | Stage::Posting(_)
+                | Stage::Unacked { .. },
+                Some(since),
+            ) => {
+                self.is_not_needed(batch, stage);
+                since
+            }
+            (
+                Stage::Ready
+                | Stage::Faded
+                | Stage::Fetching
+                | Stage::Posting(_)
+                | Stage::Splitting { .. }
+                | Stage::Suspect { .. }
+                | Stage::Burying
+                | Stage::Unburied { .. }
+                | Stage::Settled(_),
+                _,
+            ) => return,
         };
-        let found = self.window.get(batch).map(|batch| (batch.stage, batch.range));
-        if let Some((Stage::Unacked { since, .. }, range)) = found {
-            let after = now.saturating_sub(since);
-            self.actions.push_back(Action::Note(Note::Acknowledged { batch, range, after }));
-            self.settled(batch);
+        let after = now.saturating_sub(since);
+        if let Some(endpoint) = self.endpoints.get_mut(endpoint.get()) {
+            endpoint.patience.heard(since, after);
+        }
+        self.actions.push_back(Action::Note(Note::Acknowledged { batch, range, after }));
+        self.settled(batch);
+    }
+
+    /// Takes back what was begun to send a batch again. The answer to a POST that is on its way
+    /// finds that it is settled.
+    fn is_not_needed(&mut self, batch: BatchId, stage: Stage) {
+        if let Stage::Unacked { channel, ack, .. } = stage {
+            if let Some(entry) = self.channels.get_mut(&channel) {
+                entry.let_go(ack);
+            }
+            self.drop_if_done(channel);
+        } else {
+            self.dequeue(batch);
+            self.actions.push_back(Action::Release(batch));
         }
     }
 
@@ -232,31 +285,48 @@ impl Delivery {
         }
     }
 
-    /// Sends a batch again if it has waited for its acknowledgement for longer than `limit`, and
-    /// takes the channel out of use: nobody knows what became of its state.
-    fn expire(&mut self, now: Duration, channel: ChannelId, ack: AckId, limit: Duration) {
+    /// Sends a batch again if it has waited for its acknowledgement for longer than so many times
+    /// the limit, and takes the channel out of use: nobody knows what became of its state. The id
+    /// is asked about on, as long as that makes sense.
+    fn expire(&mut self, now: Duration, channel: ChannelId, ack: AckId, times: u32) {
         let Some(entry) = self.channels.get_mut(&channel) else { return };
         let Some(batch) = entry.outstanding.get(&ack).copied() else { return };
+        let Some(endpoint) = self.endpoints.get_mut(entry.endpoint.get()) else { return };
+        let waited = |since| now.saturating_sub(since);
+        if let Some(since) = entry.late(ack) {
+            let settled = self.window.unsettled(batch).is_none();
+            if settled || waited(since) >= endpoint.patience.gives_up_after() {
+                entry.let_go(ack);
+            }
+            return;
+        }
         let stage = self.window.get(batch).map(|batch| batch.stage);
         if let Some(Stage::Unacked { since, .. }) = stage
-            && now.saturating_sub(since) >= limit
+            && waited(since) >= endpoint.patience.limit().saturating_mul(times)
         {
-            entry.outstanding.remove(&ack);
+            entry.is_late(ack, since);
+            // The last process's channels tell nothing about this one's.
+            if !entry.inherited && endpoint.patience.ran_out(now, since) {
+                endpoint.acknowledges_late(now, &self.config.retry, &mut self.chance);
+            }
             self.retire(channel);
             self.requeue(batch, Stage::Faded, ResendReason::AckTimeout);
         }
     }
 
-    /// How long a batch waits when polls are not even answered. Twice the ack timeout: a
+    /// How long a batch on a channel waits when polls are not even answered. Twice the limit: a
     /// collector that is down for a while may well know the acknowledgement when it is back.
-    fn lost_after(&self) -> Duration {
-        self.config.ack_timeout.saturating_mul(2)
+    fn lost_after(&self, channel: ChannelId) -> Duration {
+        let endpoint = self.channels.get(&channel).map(|channel| channel.endpoint);
+        let endpoint = endpoint.and_then(|id| self.endpoints.get(id.get()));
+        let limit = endpoint.map_or(self.config.ack_timeout, |e| e.patience.limit());
+        limit.saturating_mul(LOST)
     }
 
     /// When the first batch would have waited for too long for a poll that never comes.
     pub(super) fn lost_at(&self) -> Option<Duration> {
-        let since = |stage| match stage {
-            Stage::Unacked { since, .. } => Some(since),
+        let lost_at = |stage| match stage {
+            Stage::Unacked { channel, since, .. } => Some(since + self.lost_after(channel)),
             Stage::Ready
             | Stage::Faded
             | Stage::Fetching
@@ -270,8 +340,7 @@ impl Delivery {
         if self.undecided() {
             return None;
         }
-        let oldest = self.window.iter().filter_map(|(_, batch)| since(batch.stage)).min()?;
-        Some(oldest + self.lost_after())
+        self.window.iter().filter_map(|(_, batch)| lost_at(batch.stage)).min()
     }
 
     pub(super) fn give_up_on_lost_batches(&mut self, now: Duration) {
@@ -284,14 +353,27 @@ impl Delivery {
             .flat_map(|(id, channel)| channel.outstanding.keys().map(|ack| (*id, *ack)))
             .collect();
         for (channel, ack) in outstanding {
-            self.expire(now, channel, ack, self.lost_after());
+            self.expire(now, channel, ack, LOST);
             self.drop_if_done(channel);
         }
     }
 
-    pub(super) fn worked(&mut self, id: EndpointId) {
-        if self.endpoints.get_mut(id.get()).is_some_and(Endpoint::worked) {
+    pub(super) fn worked(&mut self, now: Duration, id: EndpointId) {
+        if self.endpoints.get_mut(id.get()).is_some_and(|endpoint| endpoint.worked(now)) {
             self.actions.push_back(Action::Note(Note::Resumed { endpoint: id }));
+        }
+    }
+
+    fn polls_work(&mut self, id: EndpointId) {
+        if self.endpoints.get_mut(id.get()).is_some_and(Endpoint::polls_work) {
+            self.actions.push_back(Action::Note(Note::Resumed { endpoint: id }));
+        }
+    }
+
+    fn hold_for_a_poll(&mut self, now: Duration, id: EndpointId, reason: HoldReason) {
+        let Some(endpoint) = self.endpoints.get_mut(id.get()) else { return };
+        if endpoint.hold_for_a_poll(now, reason.clone(), &self.config.retry, &mut self.chance) {
+            self.actions.push_back(Action::Note(Note::Held { endpoint: id, reason }));
         }
     }
 
@@ -310,7 +392,8 @@ impl Delivery {
 
     /// Puts a batch back among those to be sent. After a stop it is left to the next start.
     pub(super) fn requeue(&mut self, id: BatchId, stage: Stage, reason: ResendReason) {
-        let Some(batch) = self.window.get_mut(id) else { return };
+        // Or an acknowledgement has overtaken it.
+        let Some(batch) = self.window.unsettled_mut(id) else { return };
         if self.stopping {
             batch.stage = Stage::Faded;
             self.actions.push_back(Action::Release(id));
@@ -321,9 +404,23 @@ impl Delivery {
         self.actions.push_back(Action::Note(Note::Resend { batch: id, reason }));
     }
 
+    /// Sends a batch again that waits for an acknowledgement which nobody can be asked about any
+    /// more. If it was waited for in vain before, the batch has been sent again already.
+    pub(super) fn send_again(
+        &mut self,
+        id: BatchId,
+        channel: ChannelId,
+        ack: AckId,
+        reason: ResendReason,
+    ) {
+        if self.window.get(id).is_some_and(|batch| batch.waits_for(channel, ack)) {
+            self.requeue(id, Stage::Faded, reason);
+        }
+    }
+
     /// Takes a channel out of use. What is outstanding on it is still asked for: nothing else
     /// will ever be posted on it, so its ids cannot come to mean anything else.
-    fn retire(&mut self, id: ChannelId) {
+    pub(super) fn retire(&mut self, id: ChannelId) {
         if let Some(lane) = self.channels.get_mut(&id).and_then(|channel| channel.lane.take())
             && let Some(lane) = self.lanes.get_mut(lane.get())
             && lane.channel == Some(id)
@@ -335,8 +432,8 @@ impl Delivery {
 
     /// Takes a channel out of use on which a POST ended in doubt. See the rules in `channel.rs`.
     pub(super) fn doubt(&mut self, id: ChannelId) {
-        if let Some(batch) = self.channels.get_mut(&id).and_then(Channel::doubt_first) {
-            self.requeue(batch, Stage::Faded, ResendReason::Doubt);
+        if let Some((ack, batch)) = self.channels.get_mut(&id).and_then(Channel::doubt_first) {
+            self.send_again(batch, id, ack, ResendReason::Doubt);
         }
         self.retire(id);
     }
@@ -348,8 +445,8 @@ impl Delivery {
         // Retired with nothing outstanding, it is gone already.
         let Some(channel) = self.channels.remove(&id) else { return };
         self.actions.push_back(Action::Close(id));
-        for batch in channel.outstanding.into_values() {
-            self.requeue(batch, Stage::Faded, reason);
+        for (ack, batch) in channel.outstanding {
+            self.send_again(batch, id, ack, reason);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Seeded worlds: a log that grows, with events in it that no collector takes; collectors that are
-//! busy, die, forget, lie, lose answers and refuse everything for a while; processes that are
-//! killed and go on from their last durable checkpoint; a log that is full and drops its oldest
+//! busy, die, forget, lie, lose answers, acknowledge too late and refuse everything for a while;
+//! proxies that lose them; hours in which nothing is sent and channels are forgotten; processes
+//! that are killed and go on from their last durable checkpoint; a log that is full and drops its oldest
 //! frames. Time is virtual, the truth is known, and every promise is checked at every step:
 //!
 //! 1. every message is indexed in the end, or in the dead letters, or makes no event, or the log has
@@ -39,9 +40,15 @@ struct Plan {
     kills: bool,
     /// How long old channels are asked after a start.
     recall: Duration,
+    /// How long acknowledgements take, if not as usual.
+    acks: Option<Duration>,
 }
 
-const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(4) };
+const ALL: Plan = Plan { faults: true, kills: true, recall: Duration::from_secs(4), acks: None };
+
+/// A collector forgets a channel that nobody uses for so long. Splunk's own time is twice the
+/// default of `ack_timeout`, too.
+const IDLE: Duration = Duration::from_secs(40);
 
 fn config(seed: u64, endpoints: usize, recall: Duration) -> Config {
     Config {
@@ -73,7 +80,6 @@ fn config(seed: u64, endpoints: usize, recall: Duration) -> Config {
 
 /// What a collector remembers of one request.
 struct Request {
-    events: Vec<Position>,
     indexed_at: Duration,
     reported: bool,
 }
@@ -81,6 +87,8 @@ struct Request {
 #[derive(Default)]
 struct Collector {
     channels: BTreeMap<ChannelId, Vec<Request>>,
+    /// When each channel was posted on or asked about last.
+    used: BTreeMap<ChannelId, Duration>,
     down_until: Duration,
 }
 
@@ -90,8 +98,7 @@ enum Pending {
     Event(Event),
     Indexed {
         endpoint: usize,
-        channel: ChannelId,
-        id: usize,
+        events: Vec<Position>,
         life: u64,
     },
     /// A POST reaches its collector.
@@ -203,6 +210,13 @@ impl World {
         self.faulty() && self.seed.is_multiple_of(5) && phase.contains(&self.now)
     }
 
+    /// For a while, every eleventh world's acknowledgements take longer than they are waited for.
+    fn slow_acks(&self) -> Option<Duration> {
+        let phase = Duration::from_secs(20)..Duration::from_secs(70);
+        let slow = self.faulty() && self.seed % 11 == 7 && phase.contains(&self.now);
+        self.plan.acks.or_else(|| slow.then_some(Duration::from_secs(75)))
+    }
+
     /// Every other world: collectors that restart all the time, come back at once, answer slowly
     /// and index fast. What a restarted collector says about a batch that a POST on its way has
     /// just brought there is mistaken for another batch here, if anywhere.
@@ -225,14 +239,20 @@ impl World {
 
     fn run(mut self) -> (u64, u64) {
         let last_frame = Duration::from_secs(100);
-        let mut next_frame = Duration::ZERO;
+        let (mut next_frame, mut goal) = (Duration::ZERO, None);
         loop {
             if self.now >= next_frame {
                 // At the end something is to come that can be taken: an event that was refused
                 // waits for that.
                 let early = self.now < last_frame;
                 self.grow(early && !self.seed.is_multiple_of(3));
-                let wait = if early { self.dice(1500) } else { 20_000 };
+                let quiet = self.seed % 4 == 2 && self.dice(30) == 0;
+                let wait = match early {
+                    // Longer than a channel lives that nobody uses.
+                    true if quiet => 45_000 + self.dice(20_000),
+                    true => self.dice(1500),
+                    false => 20_000,
+                };
                 next_frame = self.now + Duration::from_millis(wait);
             }
             if self.faulty() && self.dice(if self.stormy() { 40 } else { 400 }) == 0 {
@@ -247,17 +267,21 @@ impl World {
             if self.seed % 7 == 6 {
                 self.pause_or_resume();
             }
-            if self.now >= FAULTS_END
-                && self.committed.position == Position::at(self.log.tail().end)
-            {
-                break;
+            if self.now >= FAULTS_END {
+                // Where acknowledgements are always late, the tail is never reached.
+                let tail = Position::at(self.log.tail().end);
+                let goal = *goal.get_or_insert(tail);
+                let wanted = if self.plan.acks.is_some() { goal } else { tail };
+                if self.committed.position >= wanted {
+                    break;
+                }
             }
             self.carry_out();
             self.step(next_frame);
             let (seed, status) = (self.seed, || self.machine.status());
             assert!(self.now < WORLD_END, "seed {seed}: it never comes to rest: {:?}", status());
         }
-        let total = self.log.tail().messages;
+        let total = self.log.messages_before(self.committed.position);
         assert_eq!(self.committed.totals.settled(), total, "seed {}: the books", self.seed);
         let dead = self.committed.totals.dead_lettered;
         // A letter may become durable in the moment in which the log drops its message.
@@ -370,9 +394,7 @@ impl World {
         match what {
             Pending::Event(event) if alive => self.tell(event),
             Pending::Event(_) => {}
-            Pending::Indexed { endpoint, channel, id, life } => {
-                self.index(endpoint, channel, id, life);
-            }
+            Pending::Indexed { endpoint, events, life } => self.index(endpoint, events, life),
             Pending::Arrives { lane, endpoint, channel, range } => {
                 let outcome = self.arrive(endpoint, channel, range);
                 let wait = Duration::from_millis(self.dice(if self.stormy() { 500 } else { 30 }));
@@ -465,13 +487,32 @@ fn poison_alone_duplicates_nothing() {
     }
 }
 
+/// Acknowledgements that take several times as long as they are waited for: delivery gets on, and
+/// does not send everything again and again.
+#[test]
+fn acknowledgements_that_always_come_late_delay_delivery_and_double_little() {
+    let (mut duplicates, mut events) = (0, 0);
+    for (seed, acks) in (0..60).zip([25, 50, 90, 200].into_iter().cycle()) {
+        let acks = Some(Duration::from_secs(acks));
+        let plan = Plan { faults: false, kills: false, acks, ..ALL };
+        let world = World::new(seed, plan);
+        let (twice, _) = world.run();
+        duplicates += twice;
+        events += 200;
+    }
+    println!("{duplicates} duplicates of {events} events");
+    assert!(duplicates > 0, "they do come late");
+    assert!(duplicates < events / 4, "{duplicates} of {events}");
+}
+
 /// What it saves to ask the last process's channels: events that are indexed twice for each kill.
 #[test]
 fn old_channels_that_are_asked_save_most_duplicates_of_a_kill() {
     let per_kill = |recall| {
         let (mut duplicates, mut kills) = (0, 0);
         for seed in 0..100 {
-            let world = World::new(seed, Plan { faults: false, kills: true, recall }).run();
+            let plan = Plan { faults: false, kills: true, recall, ..ALL };
+            let world = World::new(seed, plan).run();
             duplicates += world.0;
             kills += world.1;
         }

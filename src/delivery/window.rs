@@ -73,8 +73,6 @@ pub(super) enum Settled {
 pub(super) enum Taken {
     /// They were not taken, or that cannot be told: they are sent again.
     Nothing,
-    /// They were taken, which is enough where acknowledgement is off.
-    Counted,
     /// They were taken, and have an ackId.
     Unacked { channel: ChannelId, ack: AckId, since: Duration },
 }
@@ -100,6 +98,31 @@ pub(super) struct Batch {
     pub(super) suspect: Option<u64>,
     /// Who refused its only event last, and how.
     pub(super) refusal: Option<(EndpointId, Reason)>,
+}
+
+impl Batch {
+    const fn is_settled(&self) -> bool {
+        matches!(self.stage, Stage::Settled(_))
+    }
+
+    /// Whether it waits for this acknowledgement, and has not been sent again since.
+    pub(super) fn waits_for(&self, on: ChannelId, id: AckId) -> bool {
+        match self.stage {
+            Stage::Unacked { channel, ack, .. }
+            | Stage::Splitting { taken: Taken::Unacked { channel, ack, .. }, .. } => {
+                (channel, ack) == (on, id)
+            }
+            Stage::Splitting { taken: Taken::Nothing, .. }
+            | Stage::Ready
+            | Stage::Faded
+            | Stage::Fetching
+            | Stage::Posting(_)
+            | Stage::Suspect { .. }
+            | Stage::Burying
+            | Stage::Unburied { .. }
+            | Stage::Settled(_) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -163,6 +186,16 @@ impl Window {
 
     pub(super) fn get_mut(&mut self, id: BatchId) -> Option<&mut Batch> {
         self.batches.get_mut(&id)
+    }
+
+    /// A batch that is still to be settled. It may have been settled while a POST or a question is
+    /// on its way for it.
+    pub(super) fn unsettled(&self, id: BatchId) -> Option<&Batch> {
+        self.get(id).filter(|batch| !batch.is_settled())
+    }
+
+    pub(super) fn unsettled_mut(&mut self, id: BatchId) -> Option<&mut Batch> {
+        self.get_mut(id).filter(|batch| !batch.is_settled())
     }
 
     /// Whether everything before the batch is settled.

@@ -173,12 +173,15 @@ impl Answer {
             (400..=499, Some(1..=4 | 10 | 14 | 16 | 21 | 22 | 28)) => Verdict::Fault { reason },
             (401 | 403 | 407, _) => Verdict::Fault { reason },
             (408, _) => Verdict::Doubt { channel_lost: false, retry_after, reason },
+            // Who limits rates, here or on the way, counts a request before it is passed on.
             (429, _) => Verdict::Busy { retry_after, reason },
             // "Server is shutting down".
             (500..=599, Some(23)) => Verdict::Doubt { channel_lost: true, retry_after, reason },
-            // With a code it is a collector that refused before it read; without one a load
-            // balancer that had nobody to hand it to.
-            (503, _) => Verdict::Busy { retry_after, reason },
+            // "Server is busy", or unhealthy: the collector's own word that it took nothing.
+            (503, Some(9 | 18..=20)) => Verdict::Busy { retry_after, reason },
+            // Every other is perhaps a proxy's. One that has nobody to hand a request to says 503,
+            // and so does one whose collector died with the request: Envoy tells the two apart
+            // in its own log only (its flags UH and UC).
             (500..=599, _) => Verdict::Doubt { channel_lost: false, retry_after, reason },
             _ => Verdict::Unknown { reason },
         }

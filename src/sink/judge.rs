@@ -192,7 +192,9 @@ mod tests {
             (429, None, "", Busy),
             (500, None, "", Doubt),
             (502, None, "", Doubt),
-            (503, None, "", Busy),
+            // A balancer without a target, or one that lost it with the request.
+            (503, None, "", Doubt),
+            (503, Some(503), "", Doubt),
             (504, None, "", Doubt),
         ] {
             let body = match code {
@@ -251,8 +253,10 @@ mod tests {
     fn retry_after_reaches_delivery_as_seconds_and_as_a_date() {
         let after = Some(std::time::Duration::from_secs(7));
         for header in ["7", "Thu, 01 Jan 1970 00:00:07 GMT"] {
-            let verdict = Verdict::of(503, b"", Some(header), UnixMicros::default());
+            let verdict = Verdict::of(429, b"", Some(header), UnixMicros::default());
             assert_eq!(post(verdict), PostOutcome::Busy { after }, "{header}");
+            let verdict = Verdict::of(503, b"", Some(header), UnixMicros::default());
+            assert_eq!(post(verdict), PostOutcome::Doubt { after }, "{header}");
         }
     }
 

@@ -43,7 +43,8 @@ fn explained(stats: &HecStats, kills: u64) -> u64 {
             | FaultKind::Hang
             | FaultKind::SlowReply
             | FaultKind::ResetAfterIndexing
-            | FaultKind::GatewayTimeout => 1,
+            | FaultKind::GatewayTimeout
+            | FaultKind::LostUpstream => 1,
             // Or, if it was a poll: what it said of the batches on its channel is lost. A channel
             // that is forgotten, or that goes with its process, is the same.
             FaultKind::TruncatedReply
@@ -52,6 +53,9 @@ fn explained(stats: &HecStats, kills: u64) -> u64 {
             | FaultKind::IdleReap
             | FaultKind::ShuttingDown => WINDOW / 4,
             FaultKind::Restart => WINDOW,
+            // Nothing was taken, but the answer does not prove it: the first batch of the channel
+            // is sent again.
+            FaultKind::BadGateway | FaultKind::NoTarget => 1,
             // Nothing was taken, or the answer says that it was.
             FaultKind::Busy
             | FaultKind::RetryAfter
@@ -64,9 +68,7 @@ fn explained(stats: &HecStats, kills: u64) -> u64 {
             | FaultKind::ResetBeforeBody
             | FaultKind::ResetAfterBody
             | FaultKind::Detention
-            | FaultKind::Captive
-            | FaultKind::BadGateway
-            | FaultKind::NoTarget => 0,
+            | FaultKind::Captive => 0,
         }
     });
     // A kill: the window, and what was acknowledged since the last checkpoint.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use forebay::simulate::hec::{AckMode, Fault, FaultKind};
+use forebay::simulate::hec::{AckMode, Fault, FaultKind, HecConfig, On, Script, Step};
 use forebay::simulate::ledger::audit;
 
 use serde_json::Value;
@@ -173,6 +173,93 @@ async fn acknowledgements_that_never_come_are_not_waited_for_in_vain() {
     hec.handle().set_ack(AckMode::AT_ONCE);
     lab.drained(SOON).await;
     lab.audit(&hec);
+}
+
+/// A proxy says 503 when it has nobody to hand a request to, and also when its indexer died with the
+/// request: then the batch may stand under an id that was another batch's before.
+#[tokio::test]
+async fn a_503_of_a_proxy_is_no_proof_that_nothing_was_taken() {
+    let hec = Hec::up(AckMode::Never);
+    let one_channel = "lanes = 1\nmax_lanes = 1\n[destination.batch]\nlinger = \"5ms\"\n";
+    let mut lab = Lab::with(&hec, one_channel);
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("A1", &["before the restart"])).await, 200);
+    eventually(SOON, "it is accepted", async || {
+        hec.ledger.counts_of(b"before the restart").accepted == 1
+    })
+    .await;
+    // The restart forgets it, and the next batch gets its id.
+    hec.handle().restart();
+    hec.handle().set_fault(Some(Fault::always(FaultKind::LostUpstream)));
+    hec.handle().set_ack(AckMode::AT_ONCE);
+    assert_eq!(lab.post(&Frame::new("B1", &["after the restart"])).await, 200);
+    eventually(SOON, "the proxy has lost the indexer", async || {
+        hec.handle().stats().faults.contains_key(&FaultKind::LostUpstream)
+    })
+    .await;
+    hec.handle().set_fault(None);
+    lab.drained(SOON).await;
+    for text in ["before the restart", "after the restart"] {
+        assert!(hec.ledger.counts_of(text.as_bytes()).indexed >= 1, "{text} is lost");
+    }
+}
+
+/// Splunk forgets channels that nobody uses. What comes after a pause goes over a fresh one.
+#[tokio::test]
+async fn what_comes_after_a_long_pause_is_delivered_once() {
+    let idle = Duration::from_secs(6);
+    let hec = Hec::with(HecConfig { channel_idle: Some(idle), ..HecConfig::default() });
+    let mut lab = Lab::with(&hec, "ack_timeout = \"3s\"\n[destination.batch]\nlinger = \"5ms\"\n");
+    lab.start().await;
+    let mut texts = Vec::new();
+    for round in 0..3 {
+        for number in 0..3 {
+            let text = format!("round {round} number {number}");
+            let frame = Frame::new(&format!("{round}-{number}"), &[&text]);
+            assert_eq!(lab.post(&frame).await, 200);
+            lab.drained(SOON).await;
+            texts.push(text);
+        }
+        let since = forebay::clock::instant();
+        eventually(SOON, "channels are forgotten", async || since.elapsed() > idle).await;
+    }
+    for text in texts {
+        let counts = hec.ledger.counts_of(text.as_bytes());
+        assert_eq!((counts.accepted, counts.acknowledged), (1, 1), "{text}");
+    }
+}
+
+/// Indexers that take longer than `ack_timeout`, always: delivery gets on, and does not send the
+/// window again and again.
+#[tokio::test]
+async fn acknowledgements_that_come_late_are_not_met_with_ever_more_copies() {
+    let late = Duration::from_secs(4);
+    let hec = Hec::up(AckMode::After { min: late, max: late });
+    let mut lab = Lab::with(&hec, "ack_timeout = \"1s\"\n[destination.batch]\nmax_events = 100\n");
+    lab.start().await;
+    let sending = lab.send(|config| config.frames = Some(200));
+    sending.end().await;
+    lab.drained(Duration::from_secs(90)).await;
+    let found = lab.audit(&hec);
+    assert!(found.duplicates <= 2 * found.accepted_messages, "{found}");
+    measured("duplicates of 4000 when acknowledgements take four times too long", found.duplicates);
+}
+
+/// A poll was refused and the endpoint held, then polls work again, and there is nothing to be posted.
+#[tokio::test]
+async fn a_hold_that_a_poll_began_ends_on_a_quiet_destination() {
+    let hec = Hec::usual();
+    let step = Step { on: On::Ack, fault: Some(FaultKind::InvalidToken), times: 1 };
+    hec.handle().set_script(&Script { steps: [step].into(), timed: Vec::new() });
+    let mut lab = Lab::with(&hec, "hold_probe = \"1h\"\n");
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("A1", &["the only one"])).await, 200);
+    lab.drained(SOON).await;
+    assert_eq!(hec.handle().stats().faults[&FaultKind::InvalidToken], 1);
+    eventually(SOON, "the destination is not held", async || {
+        lab.metric("forebay_destination_held{destination=\"splunk\"}").await == Some(0.0)
+    })
+    .await;
 }
 
 /// A collector that is away is named with the reason, by the status and, once, by the log; and its return.

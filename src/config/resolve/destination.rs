@@ -209,6 +209,9 @@ fn name(
     Ok(name)
 }
 
+/// Indexers have been seen to take up to two minutes for the last batch of a burst.
+const SHORT_ACK_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// The longest wait between two questions about a channel (Splunk docs: every 10 s).
 const LONGEST_POLL: Duration = Duration::from_secs(10);
 
@@ -249,6 +252,14 @@ impl Flow {
             let at = reader.place(key.name());
             let warning = "data can be lost behind the collector: a 200 counts as delivered";
             reader.report.warn(key.path, at, warning);
+        }
+        if let Ok(timeout) = &ack_timeout
+            && timeout.value < SHORT_ACK_TIMEOUT
+            && !matches!(acknowledgement, Ok(Acknowledgement::Off))
+        {
+            let warning = "a cluster that is busy or restarts may take longer to acknowledge, and \
+                 what it takes longer for is sent twice; write at least 1m";
+            reader.report.warn(table::ACK_TIMEOUT.path, timeout.at, warning);
         }
         let (initial, max) = (initial?, max?);
         if max.value < initial.value {

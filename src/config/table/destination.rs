@@ -38,7 +38,10 @@ keys! {
     );
     ACK_TIMEOUT = key(
         "destination.ack_timeout", time(secs(1), secs(DAY)), Value("300s"),
-        "How long a batch may stay without acknowledgement before it is sent again.",
+        "How long a batch may stay without acknowledgement before it is sent again. Where \
+         acknowledgements turn out to take longer, batches are given more, up to four times that \
+         or 10 minutes, until they come in time again. A channel that is idle for as long, or \
+         for 5 minutes, is replaced.",
     );
     AFFINITY = key(
         "destination.affinity",

@@ -248,6 +248,24 @@ fn every_key_reaches_its_component() {
 }
 
 #[test]
+fn an_ack_timeout_below_a_minute_is_warned_about() {
+    let warnings = |more: &str| {
+        let text = format!("{MINIMAL}\n{more}\n");
+        parse(&text).expect("right").warnings
+    };
+    let line = MINIMAL.lines().count() + 2;
+    let found = warnings("ack_timeout = \"59s\"");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let line = [line, line - 1].map(|line| format!("f.toml:{line}: destination.ack_timeout: "));
+    assert!(line.iter().any(|start| found[0].starts_with(start)), "{found:?}");
+    assert!(found[0].contains("sent twice") && found[0].contains("at least 1m"), "{found:?}");
+    assert_eq!(warnings("ack_timeout = \"1m\""), Vec::<String>::new());
+    // Nobody is waited for then.
+    let found = warnings("ack_timeout = \"1s\"\nacknowledgement = \"off\"");
+    assert!(found.len() == 1 && found[0].contains("destination.acknowledgement"), "{found:?}");
+}
+
+#[test]
 fn every_mistake_is_told_at_once_in_the_order_of_lines() {
     let text = r#"
 data_dir = "relative"

@@ -57,9 +57,6 @@ impl World {
                 let at = bad.and_then(|bad| events.get(usize::try_from(bad).ok()?));
                 let taken = PositionRange { end: at.copied().unwrap_or(body.start), ..body };
                 let ack = (kind > 19).then(|| self.promise(channel, None, taken));
-                if !required {
-                    self.kept.extend(self.log.events(taken));
-                }
                 PostOutcome::Refused { bad, ack, reason: answer(400) }
             }
         };

@@ -2,10 +2,10 @@
 
 use super::super::*;
 use super::MS;
-use super::rig::{ACK_TIMEOUT, BATCH, Rig, Sent, accepted, config, encoded, one_lane};
+use super::rig::{ACK_TIMEOUT, BATCH, Rig, Sent, accepted, config, encoded, fault, one_lane};
 
 /// One lane with `batches` of them accepted, under the ids 0, 1, …, and none acknowledged.
-fn unacked(batches: u64) -> (Rig, Sent) {
+pub(super) fn unacked(batches: u64) -> (Rig, Sent) {
     let mut rig = Rig::new(one_lane());
     rig.grow(batches * BATCH);
     let mut sent = rig.send();
@@ -50,6 +50,7 @@ fn the_body_is_let_go_at_the_2xx_and_read_again_when_it_is_needed_again() {
     assert!(rig.actions.contains(&Action::Encode { batch: sent.batch, range, plain: false }));
     assert_eq!(rig.sends(), [], "not before the body is there");
     rig.tell(encoded(sent.batch, range));
+    rig.pass(Duration::from_millis(250));
     assert_eq!(rig.send().batch, sent.batch);
 }
 
@@ -111,15 +112,22 @@ fn a_batch_that_stays_unacknowledged_is_sent_again_on_a_fresh_channel() {
     }
     assert!(rig.now >= accepted_at + ACK_TIMEOUT);
     assert_eq!(rig.resent(), [(0, ResendReason::AckTimeout)]);
+    rig.pass(Duration::from_millis(250));
     let again = rig.send();
     assert_eq!(again.batch, old.batch);
     assert_ne!(again.channel, old.channel);
-    // Its old id would settle nothing, and is not asked about any more.
+    // Both are asked about. Unasked, neither settles anything.
     rig.answered(old.channel, &[0]);
     assert_eq!(rig.settled(), 0);
     rig.accepted(again, 0);
     rig.pass(Duration::from_secs(15));
-    assert!(rig.polls().iter().all(|(channel, _)| *channel == again.channel));
+    let mut asked: Vec<_> = rig.polls().into_iter().map(|(channel, _)| channel).collect();
+    asked.sort_unstable();
+    let mut both = [old.channel, again.channel];
+    both.sort_unstable();
+    assert_eq!(asked, both);
+    rig.answered(again.channel, &[0]);
+    assert_eq!(rig.settled(), BATCH);
 }
 
 #[test]
@@ -171,6 +179,22 @@ fn a_poll_that_an_operator_has_to_mend_holds_the_collector() {
     rig.tell(Event::Polled { channel, outcome });
     let EndpointState::Held { reason, .. } = rig.state() else { panic!("not held") };
     assert_eq!(reason.to_string(), "acknowledgement is disabled");
+    // Nothing is there to be posted, so that another poll is what shows that it is mended.
+    let (channel, ids) = rig.poll();
+    rig.answered(channel, &ids);
+    assert_eq!((rig.state(), rig.settled()), (EndpointState::Up, BATCH));
+    assert!(rig.notes.iter().any(|note| matches!(note, Note::Resumed { .. })));
+}
+
+#[test]
+fn a_hold_because_of_a_post_does_not_end_with_a_poll() {
+    let (mut rig, _) = unacked(2);
+    rig.grow(BATCH);
+    let third = rig.send();
+    rig.posted(third, fault());
+    let (channel, _) = rig.poll();
+    rig.answered(channel, &[]);
+    assert!(matches!(rig.state(), EndpointState::Held { .. }));
 }
 
 #[test]
@@ -311,17 +335,29 @@ fn a_channel_that_was_used_for_long_is_drained_and_replaced() {
     let (mut rig, old) = unacked(1);
     let (channel, ids) = rig.poll();
     rig.answered(channel, &ids);
-    rig.now += Duration::from_mins(10);
-    rig.grow(2 * BATCH);
-    rig.pass(Duration::from_secs(1));
-    let last = rig.send();
-    assert_eq!(last.channel, old.channel, "it is seen at the next answer");
-    rig.accepted(last, 1);
+    // Used all the time, so that it is not left for having been idle.
+    let mut ack = 1;
+    while ack < 61 {
+        rig.pass(Duration::from_secs(10));
+        rig.actions.clear();
+        rig.grow(BATCH);
+        let sent = rig.send();
+        assert_eq!(sent.channel, old.channel);
+        if ack < 60 {
+            rig.accepted(sent, ack);
+            let (channel, ids) = rig.poll();
+            rig.answered(channel, &ids);
+        } else {
+            rig.grow(BATCH);
+            rig.accepted(sent, ack);
+        }
+        ack += 1;
+    }
     let fresh = rig.send();
-    assert_ne!(fresh.channel, old.channel);
+    assert_ne!(fresh.channel, old.channel, "it is seen at the answer");
     // What is outstanding on the old one is still asked for there.
     let (channel, ids) = rig.poll();
-    assert_eq!((channel, ids.as_slice()), (old.channel, &[1][..]));
+    assert_eq!((channel, ids.as_slice()), (old.channel, &[60][..]));
     rig.answered(channel, &ids);
-    assert_eq!((rig.settled(), rig.resent()), (2 * BATCH, vec![]));
+    assert_eq!((rig.settled(), rig.resent()), (61 * BATCH, vec![]));
 }

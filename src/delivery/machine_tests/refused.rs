@@ -106,14 +106,65 @@ fn without_an_ack_id_what_was_taken_is_sent_again() {
     assert_eq!(again, [0..3, 4..5], "all but the refused one, which waits for proof");
 }
 
+/// A receiver that is no Splunk may refuse the whole body, and name the event it was about.
 #[test]
-fn with_acknowledgement_off_a_refusal_settles_what_was_taken() {
-    let config = Config { acknowledgement: Acknowledgement::Off, ..one_lane() };
-    let mut rig = Rig::new(config);
-    rig.grow(BATCH);
-    let sent = rig.send();
-    rig.posted(sent, refused(Some(3), None));
-    assert_eq!(rig.settled(), 3);
+fn with_acknowledgement_off_a_refusal_settles_nothing() {
+    for ack in [None, Some(7)] {
+        let config = Config { acknowledgement: Acknowledgement::Off, ..one_lane() };
+        let mut rig = Rig::new(config);
+        rig.grow(BATCH);
+        let sent = rig.send();
+        rig.posted(sent, refused(Some(3), ack));
+        assert_eq!(rig.settled(), 0);
+        let before = rig.send();
+        assert_eq!(range(&rig, before), 0..3, "sent again");
+        rig.posted(before, accepted(None));
+        assert_eq!(rig.settled(), 3);
+        let behind = rig.send();
+        assert_eq!(range(&rig, behind), 4..5);
+        rig.posted(behind, accepted(None));
+        let bad = rig.send();
+        assert_eq!(range(&rig, bad), 3..4);
+        rig.posted(bad, refused(Some(0), None));
+        assert_eq!(rig.buried, [3], "others were taken since");
+        assert_eq!(rig.settled(), BATCH);
+    }
+}
+
+/// With acknowledgement off, many batches with a bad event each are no collector that refuses
+/// everything, and one that refuses every event is.
+#[test]
+fn with_acknowledgement_off_a_burst_of_bad_events_holds_nothing() {
+    let off = || {
+        let acknowledgement = Acknowledgement::Off;
+        Config { acknowledgement, window: count(50), ..one_lane() }
+    };
+    let mut rig = Rig::new(off());
+    rig.grow(20 * BATCH);
+    let mut steps = 0;
+    while rig.settled() < 20 * BATCH {
+        for sent in rig.sends() {
+            let bad = range(&rig, sent).position(|at| at % BATCH == 2);
+            let outcome = bad.map_or_else(|| accepted(None), |bad| refused(Some(bad as u64), None));
+            rig.posted(sent, outcome);
+        }
+        rig.pass(100 * MS);
+        steps += 1;
+        assert!(steps < 1000, "{:?}", rig.machine.status());
+    }
+    assert_eq!(rig.buried.len(), 20);
+    assert!(!rig.notes.iter().any(|note| matches!(note, Note::Held { .. })));
+    let mut rig = Rig::new(off());
+    rig.grow(20 * BATCH);
+    for _ in 0..200 {
+        for sent in rig.sends() {
+            let last = range(&rig, sent).count() as u64 - 1;
+            rig.posted(sent, refused(Some(last), None));
+        }
+        rig.pass(100 * MS);
+    }
+    assert!(matches!(rig.state(), EndpointState::Held { .. }), "{:?}", rig.machine.status());
+    assert_eq!((rig.buried.as_slice(), rig.settled()), (&[0; 0][..], 0));
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::hec::Reason;
+use crate::hec::response::Verdict;
 
 impl World {
     /// A request reaches the index, unless its collector died before.
-    pub(super) fn index(&mut self, endpoint: usize, channel: ChannelId, id: usize, life: u64) {
+    pub(super) fn index(&mut self, endpoint: usize, events: Vec<Position>, life: u64) {
         if self.lives[endpoint] != life {
             return;
         }
-        let events = self.collectors[endpoint].channels[&channel][id].events.clone();
         for at in events {
             *self.indexed.entry(at).or_default() += 1;
         }
@@ -67,14 +67,12 @@ impl World {
         let bad = if self.refuses_everything() { Some(0) } else { bad };
         events.truncate(bad.unwrap_or(usize::MAX));
         let id = (!events.is_empty()).then(|| self.take(endpoint, channel, events));
-        if fault == 3 {
+        match fault {
             // Taken, but the answer is lost, and perhaps the connection with it.
-            let severed = self.dice(3) == 0;
-            return if severed {
-                PostOutcome::Severed { sent: true }
-            } else {
-                PostOutcome::Doubt { after: None }
-            };
+            3 if self.dice(3) == 0 => return PostOutcome::Severed { sent: true },
+            3 => return PostOutcome::Doubt { after: None },
+            8 => return page_of_a_proxy(),
+            _ => {}
         }
         let Some(bad) = bad else { return PostOutcome::Accepted { ack: id, pressed: fault == 4 } };
         let reason = Reason { status: 400, code: Some(6), text: "Invalid data format".into() };
@@ -87,17 +85,30 @@ impl World {
         PostOutcome::Refused { bad: Some(bad as u64), ack: id, reason }
     }
 
+    /// A channel is used. It is forgotten first, if that is too long ago; what it was sent on its
+    /// way to the index goes on.
+    fn touch(&mut self, endpoint: usize, channel: ChannelId) {
+        let (now, collector) = (self.now, &mut self.collectors[endpoint]);
+        let used = collector.used.insert(channel, now);
+        if used.is_some_and(|used| now - used > IDLE) {
+            collector.channels.remove(&channel);
+        }
+    }
+
     /// A collector takes events, and indexes them later.
     fn take(&mut self, endpoint: usize, channel: ChannelId, events: Vec<Position>) -> AckId {
         let slow = self.faulty() && self.dice(30) == 0;
         let usual = if self.stormy() { 1 + self.dice(400) } else { 50 + self.dice(3000) };
         let delay = Duration::from_millis(if slow { 25_000 } else { usual });
+        let slower = self.slow_acks();
+        let delay = slower.unwrap_or(delay);
+        self.touch(endpoint, channel);
         let requests = self.collectors[endpoint].channels.entry(channel).or_default();
         let id = requests.len();
-        requests.push(Request { events, indexed_at: self.now + delay, reported: false });
+        requests.push(Request { indexed_at: self.now + delay, reported: false });
         let life = self.lives[endpoint];
-        self.later(delay, Pending::Indexed { endpoint, channel, id, life });
-        self.doubts += u32::from(slow);
+        self.later(delay, Pending::Indexed { endpoint, events, life });
+        self.doubts += u32::from(slow || slower.is_some());
         AckId::new(id as u64)
     }
 
@@ -113,6 +124,7 @@ impl World {
             return PollOutcome::Failed;
         }
         let now = self.now;
+        self.touch(endpoint, channel);
         let mut acked = Vec::new();
         if let Some(requests) = self.collectors[endpoint].channels.get_mut(&channel) {
             for id in ids {
@@ -141,4 +153,16 @@ impl World {
             _ => PollOutcome::Answered { acked },
         }
     }
+}
+
+/// What a proxy says that has lost the collector, with the request or before it had one. What that
+/// means is not for this world to say.
+fn page_of_a_proxy() -> PostOutcome {
+    let page = b"upstream connect error or disconnect/reset before headers";
+    let verdict = Verdict::of(503, page, None, UnixMicros::default());
+    if matches!(verdict, Verdict::Busy { .. }) {
+        return PostOutcome::Busy { after: None };
+    }
+    assert!(matches!(verdict, Verdict::Doubt { .. }), "{verdict:?}");
+    PostOutcome::Doubt { after: None }
 }

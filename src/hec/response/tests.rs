@@ -109,7 +109,7 @@ fn statuses_without_a_code() {
         (500, Doubt),
         (501, Doubt),
         (502, Doubt),
-        (503, Busy),
+        (503, Doubt),
         (504, Doubt),
         (520, Doubt),
         (600, Unknown),
@@ -190,6 +190,30 @@ fn an_answer_that_is_damaged_is_no_answer() {
         r#"{"text":"Success","code":0.0}"#,
     ] {
         assert_eq!(kind(&Verdict::of(200, body.as_bytes(), None, NOW)), Kind::Unknown, "{body}");
+    }
+}
+
+/// A proxy may have handed the request on before it lost the collector. Only what is known to be
+/// the collector's own refusal says that nothing was taken.
+#[test]
+fn a_503_that_is_not_a_busy_collectors_leaves_doubt() {
+    for body in [
+        "",
+        "upstream connect error or disconnect/reset before headers. reset reason: connection \
+         termination",
+        "<html><h1>503 Service Temporarily Unavailable</h1></html>",
+        r#"{"message":"Service Unavailable"}"#,
+        r#"{"text":"Service Unavailable","code":503}"#,
+        r#"{"text":"Internal server error","code":8}"#,
+        r#"{"text":"?","code":26}"#,
+        r#"{"text":"Success","code":0,"ackId":1}"#,
+    ] {
+        assert_eq!(kind(&Verdict::of(503, body.as_bytes(), None, NOW)), Kind::Doubt, "{body}");
+    }
+    for code in [9, 18, 19, 20] {
+        let body = format!(r#"{{"text":"?","code":{code}}}"#);
+        assert_eq!(kind(&Verdict::of(503, body.as_bytes(), None, NOW)), Kind::Busy, "{code}");
+        assert_eq!(kind(&Verdict::of(502, body.as_bytes(), None, NOW)), Kind::Doubt, "{code}");
     }
 }
 

@@ -79,6 +79,9 @@ pub enum FaultKind {
     NoTarget,
     /// A proxy that did not wait: posts are accepted, the answer is 504 with an HTML page.
     GatewayTimeout,
+    /// A proxy that lost its indexer when it had passed the request on: posts are accepted, the
+    /// answer is 503 with an HTML page.
+    LostUpstream,
     /// The answer breaks off in the middle of its body. Posts are accepted, `true`s are spent.
     TruncatedReply,
     /// The answer is 2 MiB of good JSON. Posts are accepted, `true`s are spent.
@@ -95,7 +98,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Busy,
         Self::RetryAfter,
         Self::Unhealthy,
@@ -117,6 +120,7 @@ impl FaultKind {
         Self::BadGateway,
         Self::NoTarget,
         Self::GatewayTimeout,
+        Self::LostUpstream,
         Self::TruncatedReply,
         Self::OversizedReply,
         Self::LostAckReply,
@@ -149,6 +153,7 @@ impl FaultKind {
             Self::BadGateway => "bad-gateway",
             Self::NoTarget => "no-target",
             Self::GatewayTimeout => "gateway-timeout",
+            Self::LostUpstream => "lost-upstream",
             Self::TruncatedReply => "truncated-reply",
             Self::OversizedReply => "oversized-reply",
             Self::LostAckReply => "lost-ack-reply",
@@ -174,6 +179,7 @@ impl FaultKind {
             | Self::ApproachingAckCapacity
             | Self::ServerError
             | Self::GatewayTimeout
+            | Self::LostUpstream
             | Self::ResetAfterIndexing => posts,
             Self::Unhealthy | Self::QueueFull | Self::AckFull => {
                 posts || route == Some(Route::Health)

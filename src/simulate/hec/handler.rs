@@ -206,6 +206,13 @@ async fn post(
         Some(FaultKind::GatewayTimeout) => {
             return Ok(reply::html(504, "Gateway Timeout", "The upstream did not answer in time."));
         }
+        Some(FaultKind::LostUpstream) => {
+            return Ok(reply::html(
+                503,
+                "Service Unavailable",
+                "The upstream closed the connection.",
+            ));
+        }
         Some(FaultKind::ResetAfterIndexing) => return Err(Unanswered),
         Some(FaultKind::ApproachingCapacity) if reply == SUCCESS => reply = APPROACHING,
         Some(FaultKind::ApproachingAckCapacity) if reply == SUCCESS => reply = ACKS_APPROACHING,

@@ -99,9 +99,15 @@ async fn proxies_answer_with_pages() {
         }
     }
     assert_eq!(world.accepted(), 0);
-    world.meets(FaultKind::GatewayTimeout);
-    assert_eq!(world.event(GOOD).await.status, 504);
-    assert_eq!(world.accepted(), 1, "the proxy gave up, the indexer did not");
+    for (kind, status, accepted) in
+        [(FaultKind::GatewayTimeout, 504, 1), (FaultKind::LostUpstream, 503, 2)]
+    {
+        world.meets(kind);
+        let answer = world.event(GOOD).await;
+        assert_eq!(answer.status, status);
+        assert!(answer.body.starts_with("<!doctype html>"), "{answer:?}");
+        assert_eq!(world.accepted(), accepted, "the proxy gave up, the indexer did not");
+    }
 }
 
 #[tokio::test]

@@ -287,7 +287,7 @@ impl World {
         let status = self.machine.status();
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.log.tail()), 0, "the books");
-        let most = self.config.window.get() * (GROWTH + 3) + 2;
+        let most = self.config.window.get() * (GROWTH + 4) + 2;
         assert!(status.batches_unsettled <= most, "the window: {}", status.batches_unsettled);
         assert!(status.batches_posting <= self.lanes, "a POST a lane");
         let flight = &self.flight;

@@ -376,8 +376,14 @@ impl Delivery {
         if self.waiting.is_empty() && !refused && self.recall_until.is_none() {
             return self.window.len() < window;
         }
-        self.window.len() < window.saturating_mul(GROWTH + 2)
-            && self.unsettled_and_not_waiting() < window
+        // What is settled behind such an event may fill the window, and has proven nothing if it was
+        // taken before the event was refused: then more is read, or nothing would be taken any more.
+        // (The simulation found this.)
+        let stuck = || self.window.iter().all(|(_, batch)| batch.is_settled_or_refused());
+        let most = window.saturating_mul(GROWTH + 2);
+        let long = self.window.len() >= most;
+        let most = if long && stuck() { most.saturating_add(window) } else { most };
+        self.window.len() < most && self.unsettled_and_not_waiting() < window
     }
 
     /// Whether there may be one more body. Bodies of what was refused must not keep out the one

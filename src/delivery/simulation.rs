@@ -455,7 +455,7 @@ impl World {
         self.machine.handle(self.now, event);
         let status = self.machine.status();
         let unsettled = status.batches_unsettled;
-        assert!(unsettled <= 12 * 7, "seed {}: window {unsettled}", self.seed);
+        assert!(unsettled <= 12 * 8, "seed {}: window {unsettled}", self.seed);
         assert_eq!(status.difference(&self.log.tail()), 0, "seed {}: the books", self.seed);
         let bodies = self.bodies.len();
         assert!(bodies <= 2 * 4 * self.endpoints + 1, "seed {}: {bodies} bodies", self.seed);

@@ -105,6 +105,11 @@ impl Batch {
         matches!(self.stage, Stage::Settled(_))
     }
 
+    /// Whether nothing is to be expected of it that would prove anything.
+    pub(super) const fn is_settled_or_refused(&self) -> bool {
+        self.is_settled() || self.refused > 0
+    }
+
     /// Whether it waits for this acknowledgement, and has not been sent again since.
     pub(super) fn waits_for(&self, on: ChannelId, id: AckId) -> bool {
         match self.stage {

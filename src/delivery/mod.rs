@@ -95,7 +95,7 @@ pub struct EndpointId(usize);
 
 impl EndpointId {
     /// The first one.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "server"))]
     pub(crate) const FIRST: Self = Self(0);
 
     /// The index.

@@ -249,7 +249,8 @@ impl Running {
 
     fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.admin?).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())

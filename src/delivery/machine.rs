@@ -164,6 +164,8 @@ impl Delivery {
             }
             Event::Pause => self.pause(true),
             Event::Resume => self.pause(false),
+            // Whoever asked waits for the next checkpoint, and so there is one.
+            Event::Save => self.changed = true,
             Event::Tick => {}
             Event::Stop => self.on_stop(now),
         }

@@ -180,6 +180,9 @@ pub enum Event {
     Pause,
     /// An operator wants it to go on.
     Resume,
+    /// An operator is about to move the cursor: how far it has come is saved, not only how far it
+    /// had come at the last checkpoint.
+    Save,
     /// Nothing happened but time.
     Tick,
     /// The relay stops: read nothing more, wait for what is in flight.

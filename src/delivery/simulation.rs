@@ -344,7 +344,8 @@ impl World {
         self.seed % 7 < 3
     }
 
-    /// An operator pauses the destination now and then, and lets it go on in the end.
+    /// An operator pauses the destination now and then, and lets it go on in the end; and has its
+    /// place saved.
     fn pause_or_resume(&mut self) {
         let paused = self.machine.status().paused;
         let wanted = self.now < FAULTS_END && (self.dice(60) == 0) != paused;
@@ -352,6 +353,10 @@ impl World {
             // What was decided before is on its way.
             self.carry_out();
             self.tell(if wanted { Event::Pause } else { Event::Resume });
+        }
+        if self.dice(120) == 0 {
+            self.carry_out();
+            self.tell(Event::Save);
         }
     }
 
@@ -439,9 +444,11 @@ impl World {
                         self.doubts += 1;
                         self.doubted.insert(channel);
                     }
+                    // This batch was not taken; those before it on the channel are in doubt.
                     PostOutcome::Unreachable { .. }
                     | PostOutcome::Missing { .. }
                     | PostOutcome::Fault(_) => {
+                        self.doubts += 1;
                         self.doubted.insert(channel);
                     }
                 }
@@ -450,7 +457,7 @@ impl World {
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
             Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
             Event::Trimmed { .. } | Event::Lost { .. } | Event::Preflight { .. } => {}
-            Event::Tick | Event::Stop | Event::Pause | Event::Resume => {}
+            Event::Tick | Event::Stop | Event::Pause | Event::Resume | Event::Save => {}
         }
         self.machine.handle(self.now, event);
         let status = self.machine.status();

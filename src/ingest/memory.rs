@@ -42,7 +42,9 @@ const GUNZIP: u64 = 128;
 /// Permits are counted in KiB, so that a `u32` holds any body.
 const PERMIT: u64 = 1024;
 
-/// How soon a body that waits for its turn looks whether others have left it something.
+/// How soon a body that waits for its turn looks whether others have left it something. It looks now
+/// and then, and is not told: each frame that is stored would wake all that wait, some hundreds a
+/// thousand times a second; and one that queued for the semaphore would hoard what comes free.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// All memory for bodies.

@@ -15,6 +15,8 @@ pub(super) const WAITING: usize = 16;
 pub(super) enum Control {
     /// Send nothing more (true), or go on.
     Pause(bool, oneshot::Sender<()>),
+    /// Write down how far it has come.
+    Save(oneshot::Sender<()>),
     /// Go on from another place.
     Seek(Seek),
 }
@@ -43,10 +45,7 @@ impl SinkHandle {
     /// # Errors
     /// When the destination is stopping.
     pub async fn pause(&self, paused: bool) -> Result<(), Stopping> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.control.send(Control::Pause(paused, answer)).await;
-        asked.map_err(|_| Stopping)?;
-        answered.await.map_err(|_| Stopping)?;
+        self.ask(|answer| Control::Pause(paused, answer)).await?;
         if paused {
             tracing::warn!(destination = %self.name, "paused by an operator: nothing more is sent");
         } else {
@@ -61,14 +60,13 @@ impl SinkHandle {
     /// # Errors
     /// When the cursor stays where it is. Then nothing is disturbed.
     pub async fn seek(&self, to: Place, may_skip: bool) -> Result<Moved, SeekRefused> {
+        // The stored cursor is a moment behind: what is settled beyond it would count as skipped.
+        self.ask(Control::Save).await?;
         let (wal, name) = (self.wal.clone(), self.name.clone());
         // Before anything stops.
         let plan = tokio::task::spawn_blocking(move || wal.plan_seek(&name, to, may_skip));
         plan.await.map_err(|_| Stopping)??;
-        let (answer, answered) = oneshot::channel();
-        let asked = self.control.send(Control::Seek(Seek { to, may_skip, answer })).await;
-        asked.map_err(|_| Stopping)?;
-        let moved = answered.await.map_err(|_| Stopping)??;
+        let moved = self.ask(|answer| Control::Seek(Seek { to, may_skip, answer })).await??;
         let Moved { from, to, skipped, rewound } = moved;
         tracing::warn!(
             destination = %self.name, %from, %to, skipped, rewound,
@@ -76,6 +74,15 @@ impl SinkHandle {
              sent again, with the ids it had"
         );
         Ok(moved)
+    }
+
+    async fn ask<T>(
+        &self,
+        what: impl FnOnce(oneshot::Sender<T>) -> Control,
+    ) -> Result<T, Stopping> {
+        let (answer, answered) = oneshot::channel();
+        self.control.send(what(answer)).await.map_err(|_| Stopping)?;
+        answered.await.map_err(|_| Stopping)
     }
 }
 

@@ -248,10 +248,15 @@ impl Task {
 
     /// Does what an operator asks for.
     fn obey(&mut self, control: Control) {
+        // Whoever asks for something to be written down hears of it with the next commit.
         match control {
             Control::Pause(paused, answer) => {
                 self.asked.push(answer);
                 self.tell(if paused { Event::Pause } else { Event::Resume });
+            }
+            Control::Save(answer) => {
+                self.asked.push(answer);
+                self.tell(Event::Save);
             }
             Control::Seek(seek) => self.wanted = Some(Wanted::Seek(seek)),
         }

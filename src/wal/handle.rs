@@ -55,7 +55,8 @@ pub enum Closed {
     Hangs,
 }
 
-/// How soon a request that finds the queue full is handed over again.
+/// How soon a request that finds the queue full is handed over again. A crossbeam queue tells no task
+/// that there is room; only a disk that has hung for long fills it.
 const SEND_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long a close waits for the appender. A disk that hangs must not keep the process.

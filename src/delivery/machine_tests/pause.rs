@@ -52,6 +52,18 @@ fn a_pause_is_in_the_checkpoint_and_outlives_a_restart() {
 }
 
 #[test]
+fn how_far_it_has_come_is_saved_when_asked_for_and_not_only_in_time() {
+    let mut rig = Rig::new(one_lane());
+    rig.pass(Duration::from_secs(1));
+    let before = rig.commits.len();
+    rig.tell(Event::Save);
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.commits.len(), before + 1, "even where nothing is new: somebody waits for it");
+    rig.pass(Duration::from_mins(1));
+    assert_eq!(rig.commits.len(), before + 1, "once");
+}
+
+#[test]
 fn what_fails_while_it_is_paused_waits_and_a_stop_still_ends() {
     let mut rig = Rig::new(one_lane());
     rig.grow(2 * BATCH);

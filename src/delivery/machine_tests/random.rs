@@ -38,6 +38,7 @@ enum Step {
     Stop,
     /// An operator pauses it, or lets it go on.
     Pause(bool),
+    Save,
     Nonsense(Nonsense),
 }
 
@@ -124,6 +125,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Stop),
         1 => Just(Step::Pause(true)),
         2 => Just(Step::Pause(false)),
+        1 => Just(Step::Save),
         3 => nonsense.prop_map(Step::Nonsense),
     ]
 }
@@ -238,6 +240,7 @@ impl Account {
                 self.paused = paused;
                 self.tell(if paused { Event::Pause } else { Event::Resume });
             }
+            Step::Save => self.tell(Event::Save),
             Step::Nonsense(nonsense) => self.nonsense(&nonsense),
         }
     }

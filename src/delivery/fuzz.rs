@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::machine::LEAST_GROWTH;
 use super::model::Log;
 use super::refuse::GROWTH;
 use super::{
@@ -287,7 +288,7 @@ impl World {
         let status = self.machine.status();
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.log.tail()), 0, "the books");
-        let most = self.config.window.get() * (GROWTH + 4) + 2;
+        let most = self.config.window.get() * (GROWTH + 4) + LEAST_GROWTH + 2;
         assert!(status.batches_unsettled <= most, "the window: {}", status.batches_unsettled);
         assert!(status.batches_posting <= self.lanes, "a POST a lane");
         let flight = &self.flight;

@@ -219,8 +219,11 @@ impl World {
     /// A dead letter becomes durable, or finds no room.
     fn bury(&mut self, room: bool) {
         let Some((batch, range)) = self.flight.burying.pop() else { return };
-        if room {
-            self.kept.extend(self.log.events(range));
+        let events = self.log.events(range);
+        if events.len() != 1 {
+            self.tell(Event::Changed(batch));
+        } else if room {
+            self.kept.extend(events);
             self.tell(Event::DeadLettered(batch));
         } else {
             self.tell(Event::DeadLettersFull(batch));

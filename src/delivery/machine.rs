@@ -159,6 +159,7 @@ impl Delivery {
             Event::Split { batch, cut, parts } => self.on_split(now, batch, cut, &parts),
             Event::DeadLettered(batch) => self.on_dead_lettered(batch),
             Event::DeadLettersFull(batch) => self.on_dead_letters_full(now, batch),
+            Event::Changed(batch) => self.on_changed(batch),
             Event::Posted { lane, outcome } => self.on_posted(now, lane, outcome),
             Event::Polled { channel, outcome } => self.on_polled(now, channel, outcome),
             Event::Preflight { endpoint, said } => self.on_preflight(now, endpoint, said),
@@ -284,6 +285,9 @@ impl Delivery {
     fn on_encoded(&mut self, id: BatchId, events: u64, filtered: u64) {
         match self.window.get_mut(id) {
             Some(batch) if batch.stage == Stage::Fetching => {
+                if batch.events != events {
+                    batch.is_innocent();
+                }
                 batch.events = events;
                 batch.filtered = filtered.min(batch.messages);
                 if events > 0 {

@@ -134,6 +134,9 @@ pub enum Event {
     DeadLettered(BatchId),
     /// [`Action::DeadLetter`] was not done: there is no room.
     DeadLettersFull(BatchId),
+    /// [`Action::DeadLetter`] was not done: the range does not make one event any more, but none or
+    /// several. Which messages make one has changed since, and nobody can tell which was refused.
+    Changed(BatchId),
     /// A POST ended.
     Posted {
         /// The lane it was on.

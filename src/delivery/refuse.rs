@@ -368,6 +368,18 @@ impl Delivery {
         }
     }
 
+    /// What was to be buried is not one event any more. What there is now is sent, and judged anew.
+    pub(super) fn on_changed(&mut self, id: BatchId) {
+        let Some(batch) = self.window.get_mut(id) else { return };
+        if batch.stage != Stage::Burying {
+            return;
+        }
+        batch.refused = 0;
+        batch.is_innocent();
+        self.changed = true;
+        self.requeue(id, Stage::Faded, ResendReason::Refused);
+    }
+
     /// When the first suspect, or dead letter without room, is tried again.
     pub(super) fn waits_until(&self) -> Option<Duration> {
         let until = |id: &BatchId| match self.window.get(*id)?.stage {

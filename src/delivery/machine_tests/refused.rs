@@ -2,18 +2,18 @@
 
 use super::super::*;
 use super::rig::{
-    BATCH, HOLD, LINGER, Rig, Sent, config, count, encoded, offsets, one_lane, parts, refused,
+    BATCH, HOLD, Rig, Sent, config, count, encoded, offsets, one_lane, parts, refused,
 };
 use super::{MS, accepted};
 use crate::record::Fate;
 
 /// The events of a batch that was sent.
-fn range(rig: &Rig, sent: Sent) -> std::ops::Range<u64> {
+pub(super) fn range(rig: &Rig, sent: Sent) -> std::ops::Range<u64> {
     offsets(rig.ranges[&sent.batch])
 }
 
 /// Answers POSTs and polls as a collector does that refuses `poison`, until nothing is sent.
-fn deliver(rig: &mut Rig, poison: &[u64]) {
+pub(super) fn deliver(rig: &mut Rig, poison: &[u64]) {
     let mut ids = std::collections::BTreeMap::<ChannelId, u64>::new();
     for _ in 0..200 {
         for (channel, ids) in rig.polls() {
@@ -486,60 +486,4 @@ fn lanes_grow_while_all_of_them_work_and_are_halved_by_pressure() {
     let sends = rig.sends();
     rig.posted(sends[0], PostOutcome::Busy { after: None });
     assert_eq!(rig.machine.status().endpoints[0].lanes, 4);
-}
-
-/// A body that is not understood as a whole says nothing of its only event either.
-#[test]
-fn a_lone_event_in_a_body_that_is_not_understood_is_sent_plain_before_it_is_judged() {
-    let mut rig = Rig::new(one_lane());
-    rig.grow(1);
-    let sent = rig.send();
-    rig.posted(sent, refused(None, None));
-    assert_eq!(rig.plain, [sent.batch]);
-    let plain = rig.send();
-    assert_eq!(range(&rig, plain), 0..1);
-    rig.accepted(plain, 0);
-    assert_eq!(rig.machine.status().suspects, 0);
-    let (channel, ids) = rig.poll();
-    rig.answered(channel, &ids);
-    // One that was refused for another reason first.
-    rig.grow(1);
-    rig.pass(Duration::from_secs(1));
-    let sent = rig.send();
-    rig.posted(sent, refused(Some(0), None));
-    rig.grow(1);
-    rig.pass(Duration::from_secs(1));
-    let other = rig.send();
-    rig.accepted(other, 1);
-    let again = rig.send();
-    assert_eq!(range(&rig, again), 1..2);
-    rig.posted(again, refused(None, None));
-    assert_eq!((rig.buried.as_slice(), rig.plain.last()), (&[][..], Some(&again.batch)));
-    let plain = rig.send();
-    rig.posted(plain, refused(Some(0), None));
-    assert_eq!(rig.buried, [1], "it is the event after all");
-}
-
-/// The smallest window: what proves that others are taken lies behind more bad events than a few
-/// windows hold.
-#[test]
-fn a_small_window_grows_over_a_burst_of_bad_events() {
-    let mut rig = Rig::new(Config { window: count(1), ..one_lane() });
-    let poison: Vec<u64> = (0..8).collect();
-    // Each is a batch of its own.
-    for bad in &poison {
-        rig.grow(1);
-        rig.pass(LINGER);
-        let sent = rig.send();
-        assert_eq!(range(&rig, sent), *bad..bad + 1);
-        rig.posted(sent, refused(Some(0), None));
-    }
-    rig.grow(BATCH);
-    for _ in 0..20 {
-        deliver(&mut rig, &poison);
-        rig.pass(HOLD);
-    }
-    rig.buried.sort_unstable();
-    assert_eq!((rig.buried.as_slice(), rig.state()), (poison.as_slice(), EndpointState::Up));
-    assert_eq!(rig.settled(), 8 + BATCH);
 }

@@ -39,6 +39,13 @@ fn framing(c: &mut Criterion) {
     group.bench_function("pieces+parse/bytes", |b| b.iter(|| read(black_box(&body))));
     group.throughput(Throughput::Elements(MESSAGES as u64));
     group.bench_function("count/messages", |b| b.iter(|| count(black_box(&body))));
+    let cut: Vec<_> = pieces(&body).collect();
+    group.bench_function("syslog header/messages", |b| {
+        b.iter(|| {
+            let texts = cut.iter().map(|piece| parse(black_box(piece.bytes), Profile::Logplex));
+            texts.map(|message| message.text.len()).sum::<usize>()
+        });
+    });
     group.bench_function("pieces+parse/messages", |b| b.iter(|| read(black_box(&body))));
     group.finish();
 }

@@ -8,14 +8,18 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to say")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for a terminal")]
 
+#[path = "parts/delivery.rs"]
+mod delivery;
 mod parts;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use bytes::Bytes;
+use delivery::Destination;
 use forebay::hec::{Encoder, FrameFacts, Mapping, MappingConfig, Outcome};
 use forebay::logplex::{Profile, count, parse, pieces};
 use forebay::types::{ByteSize, Offset, UnixMicros};
@@ -29,7 +33,8 @@ const MESSAGE: usize = 200;
 const MARGIN: f64 = 0.05;
 
 /// The parts, and how many frames each is given, once and twice.
-const PARTS: [(&str, u64); 4] = [("count", 400), ("parse", 200), ("encode", 200), ("append", 1500)];
+const PARTS: [(&str, u64); 5] =
+    [("count", 400), ("parse", 200), ("encode", 200), ("append", 1500), ("deliver", 20_000)];
 
 /// A frame of 100 router lines of 200 bytes.
 fn frame(seed: u32) -> Bytes {
@@ -65,6 +70,7 @@ fn work(part: &str, frames: u64) {
         }
         "encode" => encode(&body, frames),
         "append" => append(frames),
+        "deliver" => deliver(frames),
         _ => unreachable!("a part of PARTS"),
     }
 }
@@ -110,6 +116,16 @@ fn append(frames: u64) {
         }
     });
     wal.close();
+}
+
+/// The delivery machine alone, a frame a batch, with some hundreds of them in flight.
+fn deliver(frames: u64) {
+    let mut destination = Destination::new(Duration::from_millis(1));
+    for _ in 0..frames {
+        destination.frame();
+    }
+    let messages = destination.acknowledged() + destination.in_flight() * u64::from(MESSAGES);
+    assert_eq!(messages, frames * u64::from(MESSAGES));
 }
 
 /// Instructions of one run of this program under callgrind.

@@ -316,31 +316,28 @@ impl Delivery {
 
     /// How long a batch on a channel waits when polls are not even answered. Twice the limit: a
     /// collector that is down for a while may well know the acknowledgement when it is back.
-    fn lost_after(&self, channel: ChannelId) -> Duration {
-        let endpoint = self.channels.get(&channel).map(|channel| channel.endpoint);
-        let endpoint = endpoint.and_then(|id| self.endpoints.get(id.get()));
+    pub(super) fn lost_after(&self, endpoint: EndpointId) -> Duration {
+        let endpoint = self.endpoints.get(endpoint.get());
         let limit = endpoint.map_or(self.config.ack_timeout, |e| e.patience.limit());
         limit.saturating_mul(LOST)
     }
 
     /// When the first batch would have waited for too long for a poll that never comes.
+    ///
+    /// Of each channel only the oldest batch that waits is looked at: ackIds rise with the time they
+    /// were given out. To look at all of them, at every event, made a batch cost the more the more of
+    /// them were in flight.
     pub(super) fn lost_at(&self) -> Option<Duration> {
-        let lost_at = |stage| match stage {
-            Stage::Unacked { channel, since, .. } => Some(since + self.lost_after(channel)),
-            Stage::Ready
-            | Stage::Faded
-            | Stage::Fetching
-            | Stage::Posting(_)
-            | Stage::Splitting { .. }
-            | Stage::Suspect { .. }
-            | Stage::Burying
-            | Stage::Unburied { .. }
-            | Stage::Settled(_) => None,
-        };
         if self.undecided() {
             return None;
         }
-        self.window.iter().filter_map(|(_, batch)| lost_at(batch.stage)).min()
+        let oldest = |(id, channel): (&ChannelId, &Channel)| {
+            let since = channel.outstanding.iter().find_map(|(ack, batch)| {
+                self.window.get(*batch).and_then(|batch| batch.unacked_since(*id, *ack))
+            });
+            since.map(|since| since + self.lost_after(channel.endpoint))
+        };
+        self.channels.iter().filter_map(oldest).min()
     }
 
     pub(super) fn give_up_on_lost_batches(&mut self, now: Duration) {

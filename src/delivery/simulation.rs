@@ -372,6 +372,12 @@ impl World {
         let unsettled = status.batches_unsettled;
         assert!(unsettled <= 12 * 8, "seed {}: window {unsettled}", self.seed);
         assert_eq!(status.difference(&self.log.tail()), 0, "seed {}: the books", self.seed);
+        assert_eq!(
+            self.machine.lost_at(),
+            acts::lost_at(&self.machine),
+            "seed {}: who waits longest",
+            self.seed
+        );
         let bodies = self.bodies.len();
         assert!(bodies <= 2 * 4 * self.endpoints + 1, "seed {}: {bodies} bodies", self.seed);
     }

@@ -110,6 +110,22 @@ impl Batch {
         self.is_settled() || self.refused > 0
     }
 
+    /// Since when it has waited for this acknowledgement, and for nothing else.
+    pub(super) fn unacked_since(&self, on: ChannelId, id: AckId) -> Option<Duration> {
+        match self.stage {
+            Stage::Unacked { channel, ack, since } => ((channel, ack) == (on, id)).then_some(since),
+            Stage::Splitting { .. }
+            | Stage::Ready
+            | Stage::Faded
+            | Stage::Fetching
+            | Stage::Posting(_)
+            | Stage::Suspect { .. }
+            | Stage::Burying
+            | Stage::Unburied { .. }
+            | Stage::Settled(_) => None,
+        }
+    }
+
     /// Whether it waits for this acknowledgement, and has not been sent again since.
     pub(super) fn waits_for(&self, on: ChannelId, id: AckId) -> bool {
         match self.stage {

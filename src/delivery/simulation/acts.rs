@@ -1,6 +1,7 @@
 //! What a world does for the machine, and what it checks while doing so.
 
 use super::*;
+use crate::delivery::window::Stage;
 
 impl World {
     pub(super) fn carry_out(&mut self) {
@@ -113,4 +114,13 @@ impl World {
         self.committed = checkpoint;
         self.later(Duration::from_millis(5), Pending::Event(Event::Committed));
     }
+}
+
+/// Who waits longest, which the machine finds without looking at all of its batches.
+pub(super) fn lost_at(machine: &Delivery) -> Option<Duration> {
+    let all = machine.window.iter().filter_map(|(_, batch)| {
+        let Stage::Unacked { channel, since, .. } = batch.stage else { return None };
+        Some(since + machine.lost_after(machine.channels.get(&channel)?.endpoint))
+    });
+    all.min().filter(|_| !machine.undecided())
 }

@@ -215,6 +215,12 @@ impl Channel {
         self.asked.is_some()
     }
 
+    /// Whether it takes no more POSTs, and nothing on it is to be heard of any more.
+    pub(super) fn is_done(&self) -> bool {
+        let idle = !self.posting && !self.polling();
+        self.lane.is_none() && self.outstanding.is_empty() && idle
+    }
+
     /// Puts the question.
     pub(super) fn ask(&mut self, now: Duration) -> Vec<AckId> {
         self.asked_at = now;

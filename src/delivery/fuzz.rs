@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::channel::Channel;
 use super::machine::LEAST_GROWTH;
 use super::model::Log;
 use super::refuse::GROWTH;
@@ -288,6 +289,8 @@ impl World {
         }
         let known = |id: &ChannelId| self.machine.channels.contains_key(id);
         assert!(self.flight.open.iter().all(known), "what is kept for a channel never goes");
+        let useless = self.machine.channels.values().any(Channel::is_done);
+        assert!(!useless, "a channel of no use stays");
         let status = self.machine.status();
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.log.tail()), 0, "the books");

@@ -483,11 +483,7 @@ impl Delivery {
     }
 
     pub(super) fn drop_if_done(&mut self, id: ChannelId) {
-        let done = |channel: &Channel| {
-            let idle = !channel.posting && !channel.polling();
-            channel.lane.is_none() && channel.outstanding.is_empty() && idle
-        };
-        if self.channels.get(&id).is_some_and(done) {
+        if self.channels.get(&id).is_some_and(Channel::is_done) {
             self.channels.remove(&id);
             self.actions.push_back(Action::Close(id));
         }

@@ -1,7 +1,6 @@
 //! What a world does for the machine, and what it checks while doing so.
 
 use super::*;
-use crate::delivery::channel::Channel;
 use crate::delivery::window::Stage;
 
 impl World {
@@ -121,11 +120,7 @@ impl World {
 impl World {
     /// A channel that takes no more POSTs is there for what is outstanding on it, and no longer.
     fn nothing_is_left_of_channels(&self) {
-        let in_use = |channel: &Channel| {
-            let idle = !channel.posting && !channel.polling();
-            channel.lane.is_some() || !channel.outstanding.is_empty() || !idle
-        };
-        let left = self.machine.channels.iter().find(|(_, channel)| !in_use(channel));
+        let left = self.machine.channels.iter().find(|(_, channel)| channel.is_done());
         assert!(left.is_none(), "seed {}: {left:?}", self.seed);
     }
 }

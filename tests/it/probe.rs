@@ -57,7 +57,7 @@ async fn probe(lab: &Lab, wait: &'static str, environment: &[(&'static str, Path
     };
     let (code, text) = run(false).await;
     let (again, json) = run(true).await;
-    assert_eq!(code, again, "{text}");
+    assert_eq!(code, again, "{text}{json}");
     let json: Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
     assert_eq!(json["good"], code == Some(0), "{json}");
     Printed { code, text, json }

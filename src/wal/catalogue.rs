@@ -156,18 +156,22 @@ impl Catalogue {
     }
 
     /// How many of the oldest sealed segments may go: all their messages lie below `watermark`,
-    /// and they are older than `retention`, unless space is short. One that has arrived while the clock
-    /// was ahead is as old as what came behind it: it must not keep everything until its time comes.
+    /// and they are older than `retention`, or less than `wanted` bytes lie before them. One that has
+    /// arrived while the clock was ahead is as old as what came behind it: it must not keep everything
+    /// until its time comes.
     pub(super) fn droppable(
         &self,
         watermark: Offset,
         now: UnixMicros,
         retention: Duration,
-        space_is_short: bool,
+        wanted: u64,
     ) -> usize {
         let keep = u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
+        let mut freed = 0_u64;
         let may_go = |(segment, last): &(&Segment, UnixMicros)| {
-            segment.end <= watermark && (now.since(*last) > keep || space_is_short)
+            let goes = segment.end <= watermark && (now.since(*last) > keep || freed < wanted);
+            freed = freed.saturating_add(segment.bytes);
+            goes
         };
         self.sealed.iter().zip(self.last_received(now)).take_while(may_go).count()
     }
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_delivered_and_old_segments_go_and_delivered_ones_when_space_is_short() {
+    fn only_delivered_and_old_segments_go_and_as_many_as_are_wanted_when_space_is_short() {
         let mut all = catalogue();
         for now in 0..6 {
             append(&mut all, now);
@@ -247,13 +251,17 @@ mod tests {
         assert_eq!(all.sealed.len(), 2);
         let (day, retention) = (UnixMicros::new(24 * HOUR), Duration::from_hours(1));
         let drop =
-            |watermark, now, short| all.droppable(Offset::new(watermark), now, retention, short);
-        assert_eq!(drop(0, day, true), 0, "nothing is delivered");
-        assert_eq!(drop(1, day, true), 0, "half a segment is delivered");
-        assert_eq!(drop(2, day, false), 1);
-        assert_eq!(drop(9, day, false), 2, "the active segment stays");
-        assert_eq!(drop(9, UnixMicros::new(7), false), 0, "too young");
-        assert_eq!(drop(9, UnixMicros::new(7), true), 2, "but space is short");
+            |watermark, now, wanted| all.droppable(Offset::new(watermark), now, retention, wanted);
+        assert_eq!(drop(0, day, u64::MAX), 0, "nothing is delivered");
+        assert_eq!(drop(1, day, u64::MAX), 0, "half a segment is delivered");
+        assert_eq!(drop(2, day, 0), 1);
+        assert_eq!(drop(9, day, 0), 2, "the active segment stays");
+        let young = UnixMicros::new(7);
+        assert_eq!(drop(9, young, 0), 0, "too young");
+        for (wanted, goes) in [(1, 1), (120, 1), (121, 2), (u64::MAX, 2)] {
+            assert_eq!(drop(9, young, wanted), goes, "segments of 120 bytes, {wanted} are wanted");
+        }
+        assert_eq!(drop(9, day, 1), 2, "what is old goes in any case");
     }
 
     #[test]
@@ -266,7 +274,7 @@ mod tests {
         assert_eq!(all.sealed.len(), 3);
         assert_eq!(all.sealed[2].last_received, UnixMicros::new(year));
         let retention = Duration::from_hours(1);
-        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, false);
+        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, 0);
         assert_eq!((drop(HOUR + 2), drop(HOUR + 5)), (1, 2));
         assert_eq!(drop(HOUR + 6), 3, "as old as the first frame behind it, which came at 5");
         // When nothing has come behind it, it stays for now.
@@ -274,7 +282,7 @@ mod tests {
         for now in [0, year, year, year] {
             append(&mut all, now);
         }
-        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, false);
+        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, 0);
         assert_eq!((drop(2 * HOUR), drop(year + HOUR + 1)), (1, 2));
     }
 }

@@ -39,7 +39,7 @@ fn templates(c: &mut Criterion) {
         ..MappingConfig::default()
     };
     for (name, template) in
-        [("team", "{{ query.team }}"), ("dyno", "{{ proc_id }}"), ("level", "{{ severity }}")]
+        [("team", "{{ query.team }}"), ("unit", "{{ proc_id }}"), ("level", "{{ severity }}")]
     {
         rich.fields.insert(name.to_owned(), template.to_owned());
     }

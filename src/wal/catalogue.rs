@@ -133,14 +133,39 @@ impl Segment {
 /// All segments, the oldest first.
 #[derive(Clone, Debug)]
 pub(super) struct Catalogue {
-    pub(super) sealed: VecDeque<Segment>,
+    sealed: VecDeque<Segment>,
+    /// Bytes of the sealed ones: every group asks, and there may be tens of thousands.
+    sealed_bytes: u64,
     pub(super) active: Segment,
 }
 
 impl Catalogue {
+    pub(super) fn new(sealed: VecDeque<Segment>, active: Segment) -> Self {
+        let sealed_bytes = sealed.iter().map(|segment| segment.bytes).sum();
+        Self { sealed, sealed_bytes, active }
+    }
+
+    /// The sealed ones, the oldest first.
+    pub(super) const fn sealed(&self) -> &VecDeque<Segment> {
+        &self.sealed
+    }
+
+    /// Segments that were sealed, the oldest first, and the active one behind them.
+    pub(super) fn roll(&mut self, sealed: Vec<Segment>, active: Segment) {
+        self.sealed_bytes += sealed.iter().map(|segment| segment.bytes).sum::<u64>();
+        self.sealed.extend(sealed);
+        self.active = active;
+    }
+
+    /// So many of the oldest sealed ones have gone.
+    pub(super) fn trim(&mut self, segments: usize) {
+        let gone = self.sealed.drain(..segments.min(self.sealed.len()));
+        self.sealed_bytes -= gone.map(|segment| segment.bytes).sum::<u64>();
+    }
+
     /// Bytes of all frames in the log.
-    pub(super) fn bytes(&self) -> u64 {
-        self.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + self.active.bytes
+    pub(super) const fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.active.bytes
     }
 
     /// How many of the oldest sealed segments have to go, delivered or not, until the log holds
@@ -197,19 +222,22 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const HOUR: i64 = 3_600_000_000;
 
     fn catalogue() -> Catalogue {
         let active = Segment::new(SegmentId::new(0), Offset::ZERO, 0, UnixMicros::new(0));
-        Catalogue { sealed: VecDeque::new(), active }
+        Catalogue::new(VecDeque::new(), active)
     }
 
     fn append(catalogue: &mut Catalogue, now: i64) {
         let now = UnixMicros::new(now);
         if let Some(opened) = catalogue.active.roll(ByteSize::bytes(100), now) {
-            catalogue.sealed.push_back(std::mem::replace(&mut catalogue.active, opened));
+            catalogue.roll(vec![catalogue.active], opened);
         }
         catalogue.active.push(3, 60, now);
     }
@@ -228,6 +256,24 @@ mod tests {
         append(&mut all, 3 + HOUR);
         assert_eq!(all.sealed.len(), 2, "old enough");
         assert_eq!(all.bytes(), 240);
+    }
+
+    proptest! {
+        /// What a group asks for is kept, and is what would be counted.
+        #[test]
+        fn the_bytes_are_those_of_the_segments(steps in vec((0..4_usize, 0..3_usize), 0..40)) {
+            let mut all = catalogue();
+            for (now, (frames, trimmed)) in (0..).zip(steps) {
+                for _ in 0..frames {
+                    append(&mut all, now);
+                }
+                all.trim(trimmed);
+                let counted = all.sealed.iter().map(|segment| segment.bytes).sum::<u64>();
+                prop_assert_eq!(all.bytes(), counted + all.active.bytes);
+                let again = Catalogue::new(all.sealed.clone(), all.active);
+                prop_assert_eq!(again.bytes(), all.bytes());
+            }
+        }
     }
 
     #[test]

@@ -328,11 +328,9 @@ impl Appender {
         //    a crash then takes away, and the offsets would be given out a second time.
         {
             let mut catalogue = self.shared.catalogue();
-            catalogue.sealed.extend(outcome.sealed);
-            catalogue.active = outcome.active;
+            catalogue.roll(outcome.sealed, outcome.active);
             for trim in &trims {
-                let segments = trim.segments.min(catalogue.sealed.len());
-                catalogue.sealed.drain(..segments);
+                catalogue.trim(trim.segments);
             }
         }
         if let Some(gap) = gap {

@@ -77,10 +77,10 @@ impl Wal {
             let retention = shared.config.retention;
             let count = catalogue.droppable(watermark.offset(), now, retention, wanted);
             let unneeded = catalogue.droppable(cursors.offset(), now, retention, wanted);
-            let pinned = catalogue.sealed.range(count.min(unneeded)..unneeded);
+            let pinned = catalogue.sealed().range(count.min(unneeded)..unneeded);
             let pinned: u64 = pinned.map(|segment| segment.bytes).sum();
             shared.metrics.replay_pinned.set(pinned as f64);
-            let next = catalogue.sealed.get(count).unwrap_or(&catalogue.active);
+            let next = catalogue.sealed().get(count).unwrap_or(&catalogue.active);
             (count, next.first, next.messages_before)
         };
         let dropped = OffsetRange { start: shared.trimmed(), end: first };
@@ -126,7 +126,7 @@ impl Wal {
             if count == 0 {
                 return Ok(());
             }
-            let next = catalogue.sealed.get(count).unwrap_or(&catalogue.active);
+            let next = catalogue.sealed().get(count).unwrap_or(&catalogue.active);
             Floor { offset: next.first, messages_before: next.messages_before }
         };
         let (answer, answered) = oneshot::channel();

@@ -111,7 +111,7 @@ impl Shared {
         let Found { node, catalogue, tail, trimmed, gaps, letters, replays, report: recovery } =
             found;
         let floor = {
-            let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
+            let oldest = catalogue.sealed().front().unwrap_or(&catalogue.active);
             Floor { offset: oldest.first, messages_before: oldest.messages_before }
         };
         let durability = [("mode", config.durability.to_string())];
@@ -226,7 +226,7 @@ impl Shared {
     pub(super) fn look_for_space(&self) -> Space {
         let (used, segments) = {
             let catalogue = self.catalogue();
-            (catalogue.bytes(), catalogue.sealed.len() + 1)
+            (catalogue.bytes(), catalogue.sealed().len() + 1)
         };
         self.metrics.bytes.set(used as f64);
         self.metrics.segments.set(segments as f64);

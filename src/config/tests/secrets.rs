@@ -11,7 +11,7 @@ const SECRET: &str = "xyzzy-S3CRET";
 fn file(dir: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
     let path = dir.join(name);
     std::fs::write(&path, content).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+    std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("set");
     path
 }
 

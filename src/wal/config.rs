@@ -97,7 +97,7 @@ pub struct OnDamage {
 
 impl Config {
     /// The most bytes of frames that are in memory and RocksDB's log, and in no table file yet, when a
-    /// frame may have a body of `max_body`. A write buffer is full when it has [`WRITE_BUFFER`], and
+    /// frame may have a body of `max_body`. A write buffer is full when it has 16 MiB, and
     /// then it may have taken a group beyond that: which ends with the frame that fills it.
     #[must_use]
     pub const fn most_unflushed(max_body: ByteSize) -> ByteSize {

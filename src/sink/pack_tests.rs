@@ -52,13 +52,18 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 impl Log {
     pub(super) fn of(frames: Vec<Vec<u8>>) -> Self {
+        Self::of_drains(frames.into_iter().map(|body| ("d.1", body)).collect())
+    }
+
+    /// Each frame with its drain token.
+    pub(super) fn of_drains(frames: Vec<(&str, Vec<u8>)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wal = open(dir.path());
         let first_received = clock::unix_micros().get() - 1_000_000;
         let append = async {
-            for (number, body) in frames.iter().enumerate() {
+            for (number, (drain, body)) in frames.iter().enumerate() {
                 let frame = NewFrame {
-                    drain_token: Some("d.1".to_owned()),
+                    drain_token: Some((*drain).to_owned()),
                     frame_id: Some(format!("F{number}")),
                     dedupe_scope: "d.1".to_owned(),
                     messages_claimed: None,
@@ -74,6 +79,7 @@ impl Log {
         };
         // On a thread of its own: a test may have a runtime already.
         std::thread::scope(|scope| scope.spawn(|| run(append)).join()).unwrap();
+        let frames = frames.into_iter().map(|(_, body)| body).collect();
         Self { wal, frames, first_received, _dir: dir }
     }
 
@@ -99,7 +105,7 @@ impl Log {
     }
 
     /// Dead letters of this log, to be sent again.
-    fn redriven(&self, letters: Vec<(Position, DeadLetter)>) -> redrive::LetterSource {
+    pub(super) fn redriven(&self, letters: Vec<(Position, DeadLetter)>) -> redrive::LetterSource {
         let packer = self.packer(5000, 9);
         redrive::LetterSource::new(
             packer.encoder,

@@ -1,6 +1,7 @@
 //! Admin's connections, which have limits too (I7): a program that asks and never reads, or a hundred
 //! that ask at once, cost the relay neither memory nor threads without a bound.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Problem;
@@ -23,10 +25,14 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// How long the head of a request may take, and so how long a connection may be idle.
     pub(super) head: Duration,
+    /// How old a connection becomes. The answer it is at then may take as long as a head may: whoever
+    /// asks and does not read, or does not send what it has announced, keeps no place.
+    pub(super) age: Duration,
 }
 
 /// Browsers, a Prometheus or two and an operator's commands need a dozen connections.
-pub(super) const LIMITS: Limits = Limits { connections: 64, head: Duration::from_secs(30) };
+pub(super) const LIMITS: Limits =
+    Limits { connections: 64, head: Duration::from_secs(30), age: Duration::from_secs(60) };
 
 /// The most bytes of a head, and the most that is read ahead.
 const LARGEST_HEAD: usize = 64 << 10;
@@ -50,14 +56,23 @@ pub(super) async fn serve<L: Listener>(
             ((stream, _), place) = accepted => {
                 let routes = TowerToHyperService::new(routes.clone());
                 open.spawn(async move {
-                    let served = http1::Builder::new()
+                    let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(limits.head)
                         .max_buf_size(LARGEST_HEAD)
-                        .serve_connection(TokioIo::new(stream), routes)
-                        .await;
-                    if let Err(error) = served {
-                        tracing::debug!(%error, "an admin connection has ended");
+                        .serve_connection(TokioIo::new(stream), routes);
+                    let mut connection = pin!(connection);
+                    let served = match timeout(limits.age, connection.as_mut()).await {
+                        Ok(served) => Ok(served),
+                        Err(_) => {
+                            connection.as_mut().graceful_shutdown();
+                            timeout(limits.head, connection).await
+                        }
+                    };
+                    match served {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(%error, "an admin connection has ended"),
+                        Err(_) => tracing::debug!("an admin connection is cut off: it does not end"),
                     }
                     drop(place);
                 });
@@ -106,7 +121,7 @@ impl Turns {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = Arc::clone(&self.turns).acquire_owned();
-        let Ok(turn) = tokio::time::timeout(self.patience, turn).await else {
+        let Ok(turn) = timeout(self.patience, turn).await else {
             let what = "other requests read from the log at this moment";
             let fix = "ask again; when this lasts, the disk does not answer";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, fix));
@@ -134,7 +149,9 @@ mod tests {
     async fn start(limits: Limits) -> (std::net::SocketAddr, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = Router::new().route("/", get(|| async { "here" }));
+        let routes = Router::new()
+            .route("/", get(|| async { "here" }).post(|_: String| async { "here" }))
+            .route("/large", get(|| async { "x".repeat(64 << 20) }));
         let mut server = JoinSet::new();
         server.spawn(serve(listener, routes, limits, CancellationToken::new()));
         (address, server)
@@ -152,13 +169,13 @@ mod tests {
                 assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "closed");
             }
         };
-        tokio::time::timeout(SOON, read).await.expect("an answer");
+        timeout(SOON, read).await.expect("an answer");
         String::from_utf8(bytes).unwrap()
     }
 
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_until_one_has_ended() {
-        let (address, _server) = start(Limits { connections: 2, head: SOON }).await;
+        let (address, _server) = start(Limits { connections: 2, head: SOON, age: SOON }).await;
         let mut open = Vec::new();
         for _ in 0..2 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -168,7 +185,7 @@ mod tests {
         }
         let mut third = TcpStream::connect(address).await.unwrap();
         ask(&mut third).await;
-        let early = tokio::time::timeout(Duration::from_millis(300), third.read_u8()).await;
+        let early = timeout(Duration::from_millis(300), third.read_u8()).await;
         assert!(early.is_err(), "an answer beyond the limit: {early:?}");
         drop(open.pop());
         assert!(answer(&mut third).await.starts_with("HTTP/1.1 200"));
@@ -176,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_head_keeps_its_place_for_a_time_only() {
-        let limits = Limits { connections: 1, head: Duration::from_millis(200) };
+        let limits = Limits { connections: 1, head: Duration::from_millis(200), age: SOON };
         let (address, _server) = start(limits).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nHost: loc").await.unwrap();
@@ -184,7 +201,26 @@ mod tests {
         ask(&mut next).await;
         assert!(answer(&mut next).await.starts_with("HTTP/1.1 200"));
         let mut rest = Vec::new();
-        tokio::time::timeout(SOON, slow.read_to_end(&mut rest)).await.expect("its end").ok();
+        timeout(SOON, slow.read_to_end(&mut rest)).await.expect("its end").ok();
+    }
+
+    /// An answer that is larger than what the kernel keeps, and a body that never comes.
+    #[tokio::test]
+    async fn whoever_does_not_read_or_send_keeps_its_place_for_a_time_only() {
+        const SHORT: Duration = Duration::from_millis(200);
+        let limits = Limits { connections: 1, head: SHORT, age: SHORT };
+        let (address, _server) = start(limits).await;
+        for request in [
+            "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1",
+        ] {
+            let mut hog = TcpStream::connect(address).await.unwrap();
+            hog.write_all(request.as_bytes()).await.unwrap();
+            let mut next = TcpStream::connect(address).await.unwrap();
+            ask(&mut next).await;
+            assert!(answer(&mut next).await.starts_with("HTTP/1.1 200"), "{request}");
+            drop(hog);
+        }
     }
 
     #[tokio::test]
@@ -202,7 +238,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(SOON, all_read).await.expect("they read");
+        timeout(SOON, all_read).await.expect("they read");
         let refused = turns.read(|| ()).await.map_err(|problem| problem.status());
         assert_eq!(refused, Err(StatusCode::SERVICE_UNAVAILABLE));
         // Who goes away while it reads has its turn until it has read.

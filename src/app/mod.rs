@@ -316,7 +316,7 @@ async fn sweep(wal: Wal, stop: CancellationToken) {
     let mut warned = crate::clock::instant();
     loop {
         let short = wal.status().space_is_short;
-        let wait = if short { SWEEP_EVERY_WHEN_SHORT } else { SWEEP_EVERY };
+        let wait = if short || wal.is_nearly_full() { SWEEP_EVERY_WHEN_SHORT } else { SWEEP_EVERY };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             // Requests are held from this moment on: what may go has to go now.

@@ -1,6 +1,8 @@
 //! Asking the relay that runs: over TCP or a unix socket, wherever its admin listens.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Listen;
 use crate::app::Exit;
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors};
 use crate::types::Secret;
 
 use super::args::DEFAULT_CONFIG;
@@ -69,6 +71,26 @@ impl Failure {
     }
 }
 
+/// Whether there is certainly no such file. What cannot be looked at may be there.
+fn is_absent(path: &Path) -> bool {
+    path.try_exists().is_ok_and(|exists| !exists)
+}
+
+/// What helps when the configuration says nothing.
+fn where_is_it(config: &Path, denied: bool, errors: &ConfigErrors) -> String {
+    if denied {
+        return format!(
+            "where is the relay? {} is not for this user: ask again with sudo, or name its admin \
+             with --admin ADDRESS, such as --admin {DEFAULT_ADMIN}\n{errors}",
+            config.display()
+        );
+    }
+    format!(
+        "where is the relay? Name its admin with --admin ADDRESS, or its configuration with \
+         --config FILE\n{errors}"
+    )
+}
+
 /// A relay's admin.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
@@ -93,20 +115,19 @@ impl Client {
                 let said_by = args.config.display().to_string();
                 Ok(Self { listen: peek.admin, said_by, token_file })
             }
-            // Whoever has named a file means it.
-            Err(_) if !args.config.exists() && args.config.as_os_str() == DEFAULT_CONFIG => {
+            // Whoever has named a file means it. One behind a directory that is closed may be there.
+            Err(_) if args.config.as_os_str() == DEFAULT_CONFIG && is_absent(&args.config) => {
                 let said_by = format!("the default, as there is no {DEFAULT_CONFIG}");
                 let listen = DEFAULT_ADMIN.parse::<Listen>();
                 let listen = listen.map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
                 Ok(Self { listen, said_by, token_file })
             }
-            Err(errors) => Err(Failure::new(
-                Exit::Configuration,
-                format!(
-                    "where is the relay? Name its admin with --admin ADDRESS, or its \
-                     configuration with --config FILE\n{errors}"
-                ),
-            )),
+            Err(errors) => {
+                let denied = File::open(&args.config)
+                    .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+                let text = where_is_it(&args.config, denied, &errors);
+                Err(Failure::new(Exit::Configuration, text))
+            }
         }
     }
 
@@ -222,8 +243,8 @@ impl Client {
         let Listen::Tcp(_) = self.listen else { return Ok(None) };
         let Some(path) = &self.token_file else { return Ok(None) };
         let mut text = String::new();
-        let read = std::fs::File::open(path)
-            .and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text));
+        let read =
+            File::open(path).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text));
         read.map_err(|error| {
             let text = format!("the token in {} cannot be read: {error}", path.display());
             Failure::new(Exit::Configuration, text)
@@ -233,7 +254,7 @@ impl Client {
 
     /// Nobody is there.
     fn absent(&self, error: &std::io::Error) -> Failure {
-        let advice = if error.kind() == std::io::ErrorKind::PermissionDenied {
+        let advice = if error.kind() == ErrorKind::PermissionDenied {
             "Only forebay's user and root may open its socket: try sudo."
         } else {
             "Is it running? `systemctl status forebay.service` says so, and `journalctl -u \
@@ -261,5 +282,34 @@ impl Client {
         };
         let fix = text("fix").map(|fix| format!("; {fix}")).unwrap_or_default();
         Failure::new(Exit::No, format!("the relay refuses: {error}{fix}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As root nothing is denied; what is behind a file cannot be looked at either.
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_not_taken_for_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("there");
+        std::fs::write(&there, "").unwrap();
+        assert!(is_absent(&dir.path().join("not-there")));
+        assert!(!is_absent(&there));
+        let behind = there.join("forebay.toml");
+        assert!(!behind.exists() && !is_absent(&behind));
+    }
+
+    #[test]
+    fn who_may_not_read_the_configuration_is_told_what_helps() {
+        let path = Path::new("/nowhere/forebay.toml");
+        let errors = Config::peek(path, &|_| None).unwrap_err();
+        let denied = where_is_it(path, true, &errors);
+        for word in ["/nowhere/forebay.toml is not for this user", "sudo", "--admin 127.0.0.1:9600"]
+        {
+            assert!(denied.contains(word), "{word}: {denied}");
+        }
+        assert!(!where_is_it(path, false, &errors).contains("sudo"));
     }
 }

@@ -94,13 +94,15 @@ fn added(args: &AddArgs) -> Result<(), Failure> {
         ""
     };
     output::line(&format!(
-        "The password is in {file}, for forebay's user alone.\n\n\
-         1. Tell forebay, in {config}, and reload it:\n\n\
+        "The password is in {file}, which only the user who ran this command can read: root, with\n\
+         sudo.\n\n\
+         1. Tell forebay. Under systemd, let LoadCredential={name}:{file} pass it on\n\
+         (sudo systemctl edit forebay, below [Service]), and write into {config}:\n\n\
          [[ingest.user]]\n\
          name = \"{name}\"\n\
-         password_file = \"{file}\"\n\n\
-         Under systemd, let LoadCredential={name}:{file} pass it on, and write\n\
-         password_file = \"${{CREDENTIALS_DIRECTORY}}/{name}\" instead; then a restart is needed.\n\n\
+         password_file = \"${{CREDENTIALS_DIRECTORY}}/{name}\"\n\n\
+         Then a restart is needed. Without systemd, give the file to the user that forebay runs as\n\
+         (chown), write password_file = \"{file}\" instead, and reload it.\n\n\
          2. Tell Heroku. The line holds the password: it belongs in no ticket and no chat.\n\
          {placeholder}\n\
          {command}\n\n\

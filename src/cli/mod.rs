@@ -36,7 +36,7 @@ use crate::telemetry::{self, LogFormat};
 use crate::wal::OnDamage;
 
 use args::{Args, Command, CursorCommand, DrainCommand, ImportCommand, SimulateCommand};
-use signals::Hangup;
+use signals::AtHangup;
 
 /// Runs the command that the arguments name.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
@@ -61,38 +61,46 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Check { config, probe: true, json, probe_wait } => {
             serve::probe(&config, json, probe_wait)
         }
-        Command::Demo(args) => runtime(|stop, _| demo::demo(args, stop)),
+        Command::Demo(args) => runtime(|stop| demo::demo(args, stop)),
         Command::Import(ImportCommand::Vector(args)) => import::vector(&args),
         Command::Simulate(SimulateCommand::Hec(args)) => {
-            runtime(|stop, _| simulate_hec::hec(*args, stop))
+            runtime(|stop| simulate_hec::hec(*args, stop))
         }
         Command::Simulate(SimulateCommand::Logplex(args)) => {
-            runtime(|stop, _| simulate::logplex(args, stop))
+            runtime(|stop| simulate::logplex(args, stop))
         }
-        Command::Status(args) => runtime(|_, _| status::status(args)),
-        Command::Top(args) => runtime(|stop, _| top::top(args, stop)),
-        Command::Cursor(CursorCommand::List(args)) => runtime(|_, _| status::cursors(args)),
-        Command::Cursor(CursorCommand::Remove(args)) => runtime(|_, _| status::remove_cursor(args)),
+        Command::Status(args) => runtime(|_| status::status(args)),
+        Command::Top(args) => runtime(|stop| top::top(args, stop)),
+        Command::Cursor(CursorCommand::List(args)) => runtime(|_| status::cursors(args)),
+        Command::Cursor(CursorCommand::Remove(args)) => runtime(|_| status::remove_cursor(args)),
         Command::Cursor(CursorCommand::Pause(args)) => {
-            runtime(|_, _| status::pause_cursor(args, true))
+            runtime(|_| status::pause_cursor(args, true))
         }
         Command::Cursor(CursorCommand::Resume(args)) => {
-            runtime(|_, _| status::pause_cursor(args, false))
+            runtime(|_| status::pause_cursor(args, false))
         }
-        Command::Cursor(CursorCommand::Seek(args)) => runtime(|_, _| status::seek_cursor(args)),
-        Command::Replay(command) => runtime(|stop, _| replay::run(command, stop)),
-        Command::Drain(DrainCommand::List(args)) => runtime(|_, _| status::drains(args)),
+        Command::Cursor(CursorCommand::Seek(args)) => runtime(|_| status::seek_cursor(args)),
+        Command::Replay(command) => runtime(|stop| replay::run(command, stop)),
+        Command::Drain(DrainCommand::List(args)) => runtime(|_| status::drains(args)),
         Command::Drain(DrainCommand::Add(args)) => drain::add(&args),
-        Command::DeadLetter(command) => runtime(|_, _| letters::run(command)),
+        Command::DeadLetter(command) => runtime(|_| letters::run(command)),
         Command::Wal(command) => wal::run(command),
-        Command::LogLevel(args) => runtime(|_, _| status::log_level(args)),
+        Command::LogLevel(args) => runtime(|_| status::log_level(args)),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man(args) => manual::man(&args),
     }
 }
 
 /// Runs a command until it ends by itself, or by a signal; a second signal ends it at once.
-fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken, Hangup) -> F) -> Exit {
+fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken) -> F) -> Exit {
+    runtime_at(AtHangup::Stop, command)
+}
+
+/// The same, with what a SIGHUP does.
+fn runtime_at<F: Future<Output = Exit>>(
+    at_hangup: AtHangup,
+    command: impl FnOnce(CancellationToken) -> F,
+) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -100,11 +108,11 @@ fn runtime<F: Future<Output = Exit>>(command: impl FnOnce(CancellationToken, Han
             return Exit::Bug;
         }
     };
-    let (stop, hangup) = (CancellationToken::new(), Hangup::default());
+    let stop = CancellationToken::new();
     let exit = runtime.block_on(async {
         tokio::select! {
-            exit = command(stop.clone(), Hangup::clone(&hangup)) => exit,
-            exit = signals::twice(stop, hangup) => exit,
+            exit = command(stop.clone()) => exit,
+            exit = signals::twice(stop, at_hangup) => exit,
         }
     });
     // What still runs has been told to end; a thread that waits for the disk must not hold up

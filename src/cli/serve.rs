@@ -13,8 +13,8 @@ use crate::config::{Config, ConfigErrors, Loaded};
 use crate::telemetry::{self, Metrics};
 use crate::wal::OnDamage;
 
-use super::signals::{self, Hangup};
-use super::{limits, output, runtime};
+use super::signals::{self, AtHangup, Hangup};
+use super::{limits, output, runtime, runtime_at};
 
 fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
     Config::load(path, &|name| std::env::var(name).ok())
@@ -61,7 +61,7 @@ pub(super) fn check(path: &Path) -> Exit {
 /// Checks the configuration, then asks the collectors.
 pub(super) fn probe(path: &Path, json: bool, wait: Duration) -> Exit {
     match load(path, aloud) {
-        Ok(config) => runtime(|stop, _| async move {
+        Ok(config) => runtime(|stop| async move {
             tokio::select! {
                 exit = super::probe::run(config, json, wait) => exit,
                 () = stop.cancelled() => Exit::No,
@@ -86,7 +86,10 @@ pub(super) fn serve(path: &Path, on_damage: OnDamage) -> Exit {
             return Exit::Bug;
         }
     };
-    runtime(|stop, hangup| relay(path, config, metrics, stop, hangup))
+    let hangup = Hangup::default();
+    runtime_at(AtHangup::Wake(Hangup::clone(&hangup)), |stop| {
+        relay(path, config, metrics, stop, hangup)
+    })
 }
 
 async fn relay(

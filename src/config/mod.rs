@@ -110,6 +110,23 @@ impl Config {
     }
 }
 
+/// What forebay makes is its user's alone; a directory that was there keeps the mode it has, and the
+/// files in it are made as the process's umask says.
+fn warn_of_readers(data_dir: &Path, report: &mut Report<'_>) {
+    // One that is not there yet will be made; one that cannot be looked at is found out about later.
+    let Ok(metadata) = std::fs::metadata(data_dir) else { return };
+    let mode = metadata.permissions().mode();
+    if metadata.is_dir() && mode & 0o055 != 0 {
+        let warning = format!(
+            "{} can be read by others than its owner (mode {:04o}), and the log with it; \
+             `chmod 700` it",
+            data_dir.display(),
+            mode & 0o7777
+        );
+        report.warn(table::DATA_DIR.path, None, &warning);
+    }
+}
+
 fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
@@ -163,6 +180,9 @@ fn parse(text: &str, name: &str, env: Env<'_>, mode: Option<u32>) -> Result<Load
                     mode & 0o7777
                 );
                 report.warn(key, None, &warning);
+            }
+            if mode.is_some() {
+                warn_of_readers(&config.data_dir, &mut report);
             }
             Ok(Loaded { config, warnings: report.into_warnings() })
         }

@@ -4,13 +4,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 
 use listenfd::ListenFd;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::Listen;
 
 /// Connections the kernel keeps while we are not accepting.
 const BACKLOG: i32 = 4096;
+
+/// `BPF_RET | BPF_K` with nothing to keep, a packet filter which drops whatever comes (`man 2 bpf`,
+/// `linux/bpf_common.h`).
+const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
 /// A socket that can stop listening and begin again without giving up its port.
 #[derive(Debug)]
@@ -48,17 +52,31 @@ impl Listener {
         self.listening.as_ref()
     }
 
-    /// Refuses connections from now on. The port stays ours: on Linux a listening socket that is
+    /// Takes no connection from now on. The port stays ours: on Linux a listening socket that is
     /// shut down for reading is a bound socket that does not listen, also for everybody else who
     /// has it.
+    ///
+    /// So what the service manager has handed over goes on listening. Nothing of this process would
+    /// run when it is killed, the service manager would take a socket that hung up for broken, and
+    /// then no start would get one. A filter drops what asks for a connection; a sender gives the
+    /// attempt up when its own patience ends, which costs no try either.
     pub(super) fn refuse(&mut self) -> io::Result<()> {
         self.listening = None;
-        SockRef::from(&self.socket).shutdown(std::net::Shutdown::Read)
+        let socket = SockRef::from(&self.socket);
+        if self.inherited {
+            socket.attach_filter(&[DROP_ALL])
+        } else {
+            socket.shutdown(std::net::Shutdown::Read)
+        }
     }
 
     /// Listens again.
     pub(super) fn resume(&mut self) -> io::Result<()> {
-        SockRef::from(&self.socket).listen(BACKLOG)?;
+        let socket = SockRef::from(&self.socket);
+        socket.listen(BACKLOG)?;
+        if self.inherited {
+            detach(&socket)?;
+        }
         self.listening = Some(TcpListener::from_std(self.socket.try_clone()?)?);
         Ok(())
     }
@@ -73,6 +91,14 @@ impl Drop for Listener {
         {
             tracing::error!(%error, "the service manager's socket does not listen any more");
         }
+    }
+}
+
+/// Takes the filter off, if there is one: this process put it there, or one that was killed.
+fn detach(socket: &Socket) -> io::Result<()> {
+    match socket.detach_filter() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -105,7 +131,10 @@ fn inherit() -> io::Result<StdListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::net::TcpStream;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -125,17 +154,57 @@ mod tests {
         assert_eq!(listener.get().unwrap().local_addr().unwrap(), address);
     }
 
+    /// The service manager's end of a socket, and the address.
+    fn handed_over() -> (StdListener, SocketAddr) {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        SockRef::from(&socket).listen(1).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    /// forebay's end of it.
+    fn inheriting(manager: &StdListener) -> Listener {
+        let (socket, address) = (manager.try_clone().unwrap(), manager.local_addr().unwrap());
+        let mut listener = Listener { socket, listening: None, address, inherited: true };
+        listener.resume().unwrap();
+        listener
+    }
+
+    /// The service manager polls the same socket, and takes one that hangs up for broken for good: on
+    /// Linux that is one that does not listen, of which `accept` says `EINVAL`.
+    #[tokio::test]
+    async fn an_inherited_socket_goes_on_listening_and_takes_no_connection_meanwhile() {
+        const SHORT: Duration = Duration::from_millis(300);
+        let (manager, address) = handed_over();
+        let listens = || manager.accept().map(drop).map_err(|error| error.kind());
+        let mut listener = inheriting(&manager);
+        for _ in 0..2 {
+            listener.refuse().unwrap();
+            let attempt = timeout(SHORT, TcpStream::connect(address)).await;
+            assert!(attempt.is_err(), "taken: {attempt:?}");
+            assert_eq!(listens(), Err(io::ErrorKind::WouldBlock));
+            listener.resume().unwrap();
+            let (client, accepted) =
+                tokio::join!(TcpStream::connect(address), listener.get().unwrap().accept());
+            assert!(client.is_ok() && accepted.is_ok());
+        }
+        // Killed while it takes none: nothing of it runs.
+        listener.refuse().unwrap();
+        std::mem::forget(listener);
+        assert_eq!(listens(), Err(io::ErrorKind::WouldBlock));
+        let listener = inheriting(&manager);
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(address), listener.get().unwrap().accept());
+        assert!(client.is_ok() && accepted.is_ok());
+    }
+
     /// The service manager has the same socket, and its users must not find it deaf.
     #[tokio::test]
     async fn an_inherited_socket_listens_when_its_user_is_gone() {
-        let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        SockRef::from(&socket).listen(1).unwrap();
-        let address = socket.local_addr().unwrap();
-        let shared = socket.try_clone().unwrap();
-        shared.set_nonblocking(true).unwrap();
-        let mut listener = Listener { socket: shared, listening: None, address, inherited: true };
+        let (socket, address) = handed_over();
+        let mut listener = inheriting(&socket);
         listener.refuse().unwrap();
-        assert!(TcpStream::connect(address).await.is_err());
         drop(listener);
         assert!(TcpStream::connect(address).await.is_ok());
     }

@@ -133,14 +133,39 @@ impl Segment {
 /// All segments, the oldest first.
 #[derive(Clone, Debug)]
 pub(super) struct Catalogue {
-    pub(super) sealed: VecDeque<Segment>,
+    sealed: VecDeque<Segment>,
+    /// Bytes of the sealed ones: every group asks, and there may be tens of thousands.
+    sealed_bytes: u64,
     pub(super) active: Segment,
 }
 
 impl Catalogue {
+    pub(super) fn new(sealed: VecDeque<Segment>, active: Segment) -> Self {
+        let sealed_bytes = sealed.iter().map(|segment| segment.bytes).sum();
+        Self { sealed, sealed_bytes, active }
+    }
+
+    /// The sealed ones, the oldest first.
+    pub(super) const fn sealed(&self) -> &VecDeque<Segment> {
+        &self.sealed
+    }
+
+    /// Segments that were sealed, the oldest first, and the active one behind them.
+    pub(super) fn roll(&mut self, sealed: Vec<Segment>, active: Segment) {
+        self.sealed_bytes += sealed.iter().map(|segment| segment.bytes).sum::<u64>();
+        self.sealed.extend(sealed);
+        self.active = active;
+    }
+
+    /// So many of the oldest sealed ones have gone.
+    pub(super) fn trim(&mut self, segments: usize) {
+        let gone = self.sealed.drain(..segments.min(self.sealed.len()));
+        self.sealed_bytes -= gone.map(|segment| segment.bytes).sum::<u64>();
+    }
+
     /// Bytes of all frames in the log.
-    pub(super) fn bytes(&self) -> u64 {
-        self.sealed.iter().map(|segment| segment.bytes).sum::<u64>() + self.active.bytes
+    pub(super) const fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.active.bytes
     }
 
     /// How many of the oldest sealed segments have to go, delivered or not, until the log holds
@@ -156,18 +181,22 @@ impl Catalogue {
     }
 
     /// How many of the oldest sealed segments may go: all their messages lie below `watermark`,
-    /// and they are older than `retention`, unless space is short. One that has arrived while the clock
-    /// was ahead is as old as what came behind it: it must not keep everything until its time comes.
+    /// and they are older than `retention`, or less than `wanted` bytes lie before them. One that has
+    /// arrived while the clock was ahead is as old as what came behind it: it must not keep everything
+    /// until its time comes.
     pub(super) fn droppable(
         &self,
         watermark: Offset,
         now: UnixMicros,
         retention: Duration,
-        space_is_short: bool,
+        wanted: u64,
     ) -> usize {
         let keep = u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
+        let mut freed = 0_u64;
         let may_go = |(segment, last): &(&Segment, UnixMicros)| {
-            segment.end <= watermark && (now.since(*last) > keep || space_is_short)
+            let goes = segment.end <= watermark && (now.since(*last) > keep || freed < wanted);
+            freed = freed.saturating_add(segment.bytes);
+            goes
         };
         self.sealed.iter().zip(self.last_received(now)).take_while(may_go).count()
     }
@@ -193,19 +222,22 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const HOUR: i64 = 3_600_000_000;
 
     fn catalogue() -> Catalogue {
         let active = Segment::new(SegmentId::new(0), Offset::ZERO, 0, UnixMicros::new(0));
-        Catalogue { sealed: VecDeque::new(), active }
+        Catalogue::new(VecDeque::new(), active)
     }
 
     fn append(catalogue: &mut Catalogue, now: i64) {
         let now = UnixMicros::new(now);
         if let Some(opened) = catalogue.active.roll(ByteSize::bytes(100), now) {
-            catalogue.sealed.push_back(std::mem::replace(&mut catalogue.active, opened));
+            catalogue.roll(vec![catalogue.active], opened);
         }
         catalogue.active.push(3, 60, now);
     }
@@ -226,6 +258,24 @@ mod tests {
         assert_eq!(all.bytes(), 240);
     }
 
+    proptest! {
+        /// What a group asks for is kept, and is what would be counted.
+        #[test]
+        fn the_bytes_are_those_of_the_segments(steps in vec((0..4_usize, 0..3_usize), 0..40)) {
+            let mut all = catalogue();
+            for (now, (frames, trimmed)) in (0..).zip(steps) {
+                for _ in 0..frames {
+                    append(&mut all, now);
+                }
+                all.trim(trimmed);
+                let counted = all.sealed.iter().map(|segment| segment.bytes).sum::<u64>();
+                prop_assert_eq!(all.bytes(), counted + all.active.bytes);
+                let again = Catalogue::new(all.sealed.clone(), all.active);
+                prop_assert_eq!(again.bytes(), all.bytes());
+            }
+        }
+    }
+
     #[test]
     fn a_segment_comes_back_from_its_catalogue_entry() {
         let mut all = catalogue();
@@ -239,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn only_delivered_and_old_segments_go_and_delivered_ones_when_space_is_short() {
+    fn only_delivered_and_old_segments_go_and_as_many_as_are_wanted_when_space_is_short() {
         let mut all = catalogue();
         for now in 0..6 {
             append(&mut all, now);
@@ -247,13 +297,17 @@ mod tests {
         assert_eq!(all.sealed.len(), 2);
         let (day, retention) = (UnixMicros::new(24 * HOUR), Duration::from_hours(1));
         let drop =
-            |watermark, now, short| all.droppable(Offset::new(watermark), now, retention, short);
-        assert_eq!(drop(0, day, true), 0, "nothing is delivered");
-        assert_eq!(drop(1, day, true), 0, "half a segment is delivered");
-        assert_eq!(drop(2, day, false), 1);
-        assert_eq!(drop(9, day, false), 2, "the active segment stays");
-        assert_eq!(drop(9, UnixMicros::new(7), false), 0, "too young");
-        assert_eq!(drop(9, UnixMicros::new(7), true), 2, "but space is short");
+            |watermark, now, wanted| all.droppable(Offset::new(watermark), now, retention, wanted);
+        assert_eq!(drop(0, day, u64::MAX), 0, "nothing is delivered");
+        assert_eq!(drop(1, day, u64::MAX), 0, "half a segment is delivered");
+        assert_eq!(drop(2, day, 0), 1);
+        assert_eq!(drop(9, day, 0), 2, "the active segment stays");
+        let young = UnixMicros::new(7);
+        assert_eq!(drop(9, young, 0), 0, "too young");
+        for (wanted, goes) in [(1, 1), (120, 1), (121, 2), (u64::MAX, 2)] {
+            assert_eq!(drop(9, young, wanted), goes, "segments of 120 bytes, {wanted} are wanted");
+        }
+        assert_eq!(drop(9, day, 1), 2, "what is old goes in any case");
     }
 
     #[test]
@@ -266,7 +320,7 @@ mod tests {
         assert_eq!(all.sealed.len(), 3);
         assert_eq!(all.sealed[2].last_received, UnixMicros::new(year));
         let retention = Duration::from_hours(1);
-        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, false);
+        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, 0);
         assert_eq!((drop(HOUR + 2), drop(HOUR + 5)), (1, 2));
         assert_eq!(drop(HOUR + 6), 3, "as old as the first frame behind it, which came at 5");
         // When nothing has come behind it, it stays for now.
@@ -274,7 +328,7 @@ mod tests {
         for now in [0, year, year, year] {
             append(&mut all, now);
         }
-        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, false);
+        let drop = |now| all.droppable(Offset::new(9), UnixMicros::new(now), retention, 0);
         assert_eq!((drop(2 * HOUR), drop(year + HOUR + 1)), (1, 2));
     }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::types::ByteSize;
 
+use super::group::GROUP_BYTES;
+use super::options::{WRITE_BUFFER, WRITE_BUFFERS};
+
 /// The log's settings. Built by `config`, which has checked them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,8 +19,8 @@ pub struct Config {
     /// The log takes no more frames when it holds this much (`wal.max_size`).
     pub max_size: ByteSize,
     /// The log takes no more frames when the file system has less than this free
-    /// (`wal.min_free`). Has to stay above all of RocksDB's write buffers, 128 MiB: what is in its
-    /// log is still to be written to table files when the last frame has been taken.
+    /// (`wal.min_free`). Has to be [`Self::most_unflushed`] at least: what is in RocksDB's log is
+    /// still to be written to table files when the last frame has been taken.
     pub min_free: ByteSize,
     /// How long delivered frames are kept for replays (`wal.retention`).
     pub retention: Duration,
@@ -93,6 +96,15 @@ pub struct OnDamage {
 }
 
 impl Config {
+    /// The most bytes of frames that are in memory and RocksDB's log, and in no table file yet, when a
+    /// frame may have a body of `max_body`. A write buffer is full when it has 16 MiB, and
+    /// then it may have taken a group beyond that: which ends with the frame that fills it.
+    #[must_use]
+    pub const fn most_unflushed(max_body: ByteSize) -> ByteSize {
+        let buffer = (WRITE_BUFFER + GROUP_BYTES) as u64 + max_body.get();
+        ByteSize::bytes(buffer.saturating_mul(WRITE_BUFFERS.unsigned_abs() as u64))
+    }
+
     /// What a 200 means, in a sentence for people.
     #[must_use]
     pub fn promise(&self) -> &'static str {

@@ -136,6 +136,13 @@ impl Dedupe {
         forgotten
     }
 
+    /// The hour before which ids may go from the disk: what was forgotten before it, and never what is
+    /// remembered. A clock that was ahead has had hours forgotten that come only now.
+    pub(super) fn gone_before(&self, before: u32, forgotten: Forgotten) -> u32 {
+        let before = forgotten.before.unwrap_or(before);
+        self.hours.front().map_or(before, |(oldest, _)| before.min(*oldest))
+    }
+
     /// The first hour that cannot have come yet.
     fn first_ahead(&self, now: UnixMicros) -> Option<u32> {
         let newest = self.hours.back().map(|(hour, _)| *hour);
@@ -226,6 +233,28 @@ mod tests {
         let end = dedupe.expire(at(1026));
         assert_eq!(end, Forgotten { before: Some(1002), from: Some(1028) });
         assert_eq!((dedupe.len(), dedupe.ahead_since), (0, None), "a year before its time");
+    }
+
+    /// Else the next sweep deletes from the disk what is remembered, and its duplicate is stored.
+    #[test]
+    fn ids_that_are_remembered_stay_on_the_disk_after_a_clock_that_was_ahead() {
+        let mut dedupe = Dedupe::new(Duration::from_hours(24), ByteSize::mib(64));
+        let at = |hours: i64| UnixMicros::new(hours * HOUR);
+        let mut gone = 0;
+        let mut publish = |dedupe: &mut Dedupe, now| {
+            let forgotten = dedupe.expire(now);
+            gone = dedupe.gone_before(gone, forgotten);
+            gone
+        };
+        assert_eq!(publish(&mut dedupe, at(1000)), 0);
+        insert(&mut dedupe, at(1000), &digest("d", "a"));
+        assert_eq!(publish(&mut dedupe, at(1000)), 0);
+        // Two days ahead: what there was lies outside of the window.
+        assert_eq!(publish(&mut dedupe, at(1048)), 1024);
+        insert(&mut dedupe, at(1000), &digest("d", "b"));
+        assert_eq!(publish(&mut dedupe, at(1000)), 1000, "b is remembered");
+        assert_eq!(publish(&mut dedupe, at(1024)), 1000);
+        assert_eq!(publish(&mut dedupe, at(1025)), 1001, "and forgotten in its time");
     }
 
     /// The other way round: the hours of a clock that was behind are old at once, and are not taken

@@ -36,8 +36,8 @@ use super::replays;
 use super::shared::Shared;
 use super::store::Sync;
 
-/// The most bytes of frames in one group.
-const GROUP_BYTES: usize = 4 << 20;
+/// A group that has this many bytes of frames is full: the last one takes it beyond, by a body at most.
+pub(super) const GROUP_BYTES: usize = 4 << 20;
 
 /// Proof that a frame is in the log, as durable as `wal.durability` promises: synced, unless an
 /// operator has chosen less, and then [`Durable::promise`] says what. Only this module can make
@@ -328,11 +328,9 @@ impl Appender {
         //    a crash then takes away, and the offsets would be given out a second time.
         {
             let mut catalogue = self.shared.catalogue();
-            catalogue.sealed.extend(outcome.sealed);
-            catalogue.active = outcome.active;
+            catalogue.roll(outcome.sealed, outcome.active);
             for trim in &trims {
-                let segments = trim.segments.min(catalogue.sealed.len());
-                catalogue.sealed.drain(..segments);
+                catalogue.trim(trim.segments);
             }
         }
         if let Some(gap) = gap {
@@ -400,9 +398,9 @@ impl Appender {
         let shared = &self.shared;
         shared.tail.send_replace(self.tail);
         self.forget_ids_from = forgotten.from;
-        if let Some(hour) = forgotten.before {
-            shared.forget_frames_before.store(hour, Ordering::Relaxed);
-        }
+        let before = shared.forget_frames_before.load(Ordering::Relaxed);
+        let before = self.dedupe.gone_before(before, forgotten);
+        shared.forget_frames_before.store(before, Ordering::Relaxed);
         shared.metrics.durable_offset.set(self.tail.end.get() as f64);
         shared.metrics.dedupe_entries.set(self.dedupe.len() as f64);
         shared.metrics.dedupe_window_seconds.set(self.dedupe.reach(now).as_secs_f64());

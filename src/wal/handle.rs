@@ -314,7 +314,7 @@ impl Wal {
     #[must_use]
     pub fn messages_before_first(&self) -> u64 {
         let catalogue = self.shared.catalogue();
-        catalogue.sealed.front().unwrap_or(&catalogue.active).messages_before
+        catalogue.sealed().front().unwrap_or(&catalogue.active).messages_before
     }
 
     /// The id of this store, part of the event ids of frames without a frame id.
@@ -342,7 +342,7 @@ impl Wal {
     pub fn status(&self) -> WalStatus {
         let (bytes, segments) = {
             let catalogue = self.shared.catalogue();
-            (catalogue.bytes(), catalogue.sealed.len() + 1)
+            (catalogue.bytes(), catalogue.sealed().len() + 1)
         };
         WalStatus {
             tail: *self.shared.tail.borrow(),
@@ -368,7 +368,7 @@ impl Wal {
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let catalogue = self.shared.catalogue();
-        let sealed = catalogue.sealed.iter().map(|segment| segment.info(true));
+        let sealed = catalogue.sealed().iter().map(|segment| segment.info(true));
         sealed.chain([catalogue.active.info(false)]).collect()
     }
 
@@ -380,8 +380,8 @@ impl Wal {
             let info = catalogue.active.info(false);
             return (at < info.frames.end).then_some(info);
         }
-        let index = catalogue.sealed.partition_point(|segment| segment.end <= at);
-        let found = catalogue.sealed.get(index).filter(|segment| segment.first <= at);
+        let index = catalogue.sealed().partition_point(|segment| segment.end <= at);
+        let found = catalogue.sealed().get(index).filter(|segment| segment.first <= at);
         found.map(|segment| segment.info(true))
     }
 

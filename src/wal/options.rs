@@ -11,9 +11,13 @@ use super::store::Sync;
 
 const MIB: usize = 1 << 20;
 
-/// One memtable of records. Eight of them bound the memory for frames that are not in a file yet;
-/// with larger ones the flushes are larger bursts on the disk that the appender syncs to.
+/// One memtable of records, beside the last group, which is taken whole. With larger ones the flushes
+/// are larger bursts on the disk that the appender syncs to.
 pub(super) const WRITE_BUFFER: usize = 16 * MIB;
+
+/// How many of them bound the memory for frames that are not in a file yet; see
+/// `wal::Config::most_unflushed`.
+pub(super) const WRITE_BUFFERS: i32 = 8;
 
 /// What a start knows about the store it opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +103,7 @@ fn records(cache: &Cache) -> Options {
     options.set_compression_per_level(&[DBCompressionType::Lz4; 7]);
     options.set_num_levels(7);
     options.set_write_buffer_size(WRITE_BUFFER);
-    options.set_max_write_buffer_number(8);
+    options.set_max_write_buffer_number(WRITE_BUFFERS);
     options.set_min_write_buffer_number_to_merge(1);
     // Files have to leave level 0 before they can be deleted by range.
     options.set_level_zero_file_num_compaction_trigger(1);

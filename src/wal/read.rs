@@ -95,7 +95,7 @@ impl Reader {
     pub fn find(&self, time: UnixMicros) -> Result<Offset, ReadError> {
         let (start, until) = {
             let catalogue = self.shared.catalogue();
-            let mut all = catalogue.sealed.iter().chain([&catalogue.active]);
+            let mut all = catalogue.sealed().iter().chain([&catalogue.active]);
             let found =
                 all.find(|segment| segment.end > segment.first && segment.last_received >= time);
             match found {

@@ -111,7 +111,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         created,
         first: trimmed,
         end: tail.end,
-        segments: catalogue.sealed.len() + 1,
+        segments: catalogue.sealed().len() + 1,
         recounted,
         frame_ids: dedupe.len(),
         torn,
@@ -119,7 +119,7 @@ pub(super) fn open(config: Config) -> Result<(Wal, RecoveryReport), OpenError> {
         took: clock::instant() - started,
     };
     let (requests, queue) = crossbeam_channel::bounded::<Request>(FRAMES + BESIDE);
-    let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
+    let oldest = catalogue.sealed().front().unwrap_or(&catalogue.active);
     let floor = Floor { offset: oldest.first, messages_before: oldest.messages_before };
     let report_too = report.clone();
     let node = marker.node;
@@ -400,7 +400,7 @@ fn catalogue(
         lost.extend(count::sealed(store, segment, gaps, config.on_damage)?);
     }
     lost.extend(count::active(store, &mut active, gaps, config.on_damage)?);
-    Ok((Catalogue { sealed, active }, lost))
+    Ok((Catalogue::new(sealed, active), lost))
 }
 
 fn remembered(store: &Store, config: &Config) -> Result<Dedupe, OpenError> {

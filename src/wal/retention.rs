@@ -45,19 +45,27 @@ impl Wal {
         let _alone = shared.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         let start = shared.trimmed();
         let short = shared.look_for_space() == Space::Short;
+        let wanted = shared.room_wanted(1);
         if short {
-            self.seal_delivered(LowWatermark::read(&shared.store)?)?;
+            self.seal_delivered(LowWatermark::read(&shared.store)?, wanted)?;
         }
-        let dropped = self.drop_delivered(short)?;
+        let dropped = self.drop_delivered(wanted)?;
         if dropped == 0 && short && shared.config.when_full == WhenFull::DropOldest {
-            self.drop_oldest()?;
+            self.drop_oldest(wanted)?;
         }
         self.leave_a_witness();
         Ok(OffsetRange { start, end: shared.trimmed() })
     }
 
-    /// The steps of a drop. Returns how many segments went.
-    fn drop_delivered(&self, short: bool) -> Result<usize, SweepError> {
+    /// Whether delivered segments have to go, or will have to at the next sweeps.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        self.shared.room_wanted(2) > 0
+    }
+
+    /// The steps of a drop. Retention keeps nothing while less than `wanted` bytes have gone. Returns
+    /// how many segments went.
+    fn drop_delivered(&self, wanted: u64) -> Result<usize, SweepError> {
         let shared = &self.shared;
         // 1. Ask what every destination still needs, from the store: a checkpoint that is only in
         //    memory could be taken back by a crash, after its messages are gone.
@@ -67,12 +75,12 @@ impl Wal {
             let catalogue = shared.catalogue();
             let now = clock::unix_micros();
             let retention = shared.config.retention;
-            let count = catalogue.droppable(watermark.offset(), now, retention, short);
-            let unneeded = catalogue.droppable(cursors.offset(), now, retention, short);
-            let pinned = catalogue.sealed.range(count.min(unneeded)..unneeded);
+            let count = catalogue.droppable(watermark.offset(), now, retention, wanted);
+            let unneeded = catalogue.droppable(cursors.offset(), now, retention, wanted);
+            let pinned = catalogue.sealed().range(count.min(unneeded)..unneeded);
             let pinned: u64 = pinned.map(|segment| segment.bytes).sum();
             shared.metrics.replay_pinned.set(pinned as f64);
-            let next = catalogue.sealed.get(count).unwrap_or(&catalogue.active);
+            let next = catalogue.sealed().get(count).unwrap_or(&catalogue.active);
             (count, next.first, next.messages_before)
         };
         let dropped = OffsetRange { start: shared.trimmed(), end: first };
@@ -92,7 +100,8 @@ impl Wal {
         // 4. The files go. If the process dies before, the next sweep deletes them.
         self.delete_files(shared.trimmed()).map_err(SweepError::Delete)?;
         if segments > 0 {
-            tracing::info!(segments, %dropped, space_is_short = short, "segments dropped");
+            let space_is_short = wanted > 0;
+            tracing::info!(segments, %dropped, space_is_short, "segments dropped");
             // Requests that are held for want of space go on now, not at the next look.
             shared.look_for_space_again();
         }
@@ -109,7 +118,7 @@ impl Wal {
     /// 1. to 4. As for every segment: step 1 reads the moved cursors back from the store.
     ///
     /// The active segment never goes: with it, forebay would drop what it takes.
-    fn drop_oldest(&self) -> Result<(), SweepError> {
+    fn drop_oldest(&self, wanted: u64) -> Result<(), SweepError> {
         let shared = &self.shared;
         let floor = {
             let catalogue = shared.catalogue();
@@ -117,7 +126,7 @@ impl Wal {
             if count == 0 {
                 return Ok(());
             }
-            let next = catalogue.sealed.get(count).unwrap_or(&catalogue.active);
+            let next = catalogue.sealed().get(count).unwrap_or(&catalogue.active);
             Floor { offset: next.first, messages_before: next.messages_before }
         };
         let (answer, answered) = oneshot::channel();
@@ -125,15 +134,20 @@ impl Wal {
         answered.blocking_recv().unwrap_or_else(|_| Err(commit_gone(shared)))?;
         shared.floor.send_replace(floor);
         failpoint!("wal::lift::committed");
-        self.drop_delivered(true)?;
+        self.drop_delivered(wanted)?;
         Ok(())
     }
 
     /// Only sealed segments go, and only a frame seals one. When space is short no frame comes in,
-    /// so a log that is full with its active segment alone would be full for ever.
-    fn seal_delivered(&self, watermark: LowWatermark) -> Result<(), CommitError> {
-        let active = self.shared.catalogue().active;
-        if active.end == active.first || active.end > watermark.offset() {
+    /// so a log that is full with its active segment alone would be full for ever. Where the sealed ones
+    /// are room enough, it stays: what is newest is replayed most.
+    fn seal_delivered(&self, watermark: LowWatermark, wanted: u64) -> Result<(), CommitError> {
+        let (active, sealed) = {
+            let catalogue = self.shared.catalogue();
+            (catalogue.active, catalogue.bytes().saturating_sub(catalogue.active.bytes))
+        };
+        let delivered = active.end > active.first && active.end <= watermark.offset();
+        if !delivered || sealed >= wanted {
             return Ok(());
         }
         let (answer, answered) = oneshot::channel();

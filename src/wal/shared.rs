@@ -111,7 +111,7 @@ impl Shared {
         let Found { node, catalogue, tail, trimmed, gaps, letters, replays, report: recovery } =
             found;
         let floor = {
-            let oldest = catalogue.sealed.front().unwrap_or(&catalogue.active);
+            let oldest = catalogue.sealed().front().unwrap_or(&catalogue.active);
             Floor { offset: oldest.first, messages_before: oldest.messages_before }
         };
         let durability = [("mode", config.durability.to_string())];
@@ -226,7 +226,7 @@ impl Shared {
     pub(super) fn look_for_space(&self) -> Space {
         let (used, segments) = {
             let catalogue = self.catalogue();
-            (catalogue.bytes(), catalogue.sealed.len() + 1)
+            (catalogue.bytes(), catalogue.sealed().len() + 1)
         };
         self.metrics.bytes.set(used as f64);
         self.metrics.segments.set(segments as f64);
@@ -247,6 +247,20 @@ impl Shared {
             news
         });
         space
+    }
+
+    /// How many bytes of delivered frames have to go before their time, so that frames find room. That
+    /// is before there is none: what is left then is two segments, and a quarter of a small log,
+    /// so many times. What is free counts as if frames took on the disk what they take here.
+    pub(super) fn room_wanted(&self, times: u64) -> u64 {
+        let Config { segment_size, max_size, min_free, .. } = &self.config;
+        let spare = segment_size.get().saturating_mul(2).min(max_size.get().div_euclid(4)).max(1);
+        let spare = spare.saturating_mul(times);
+        let used = self.catalogue().bytes();
+        let over = used.saturating_add(spare).saturating_sub(max_size.get());
+        let wanted = min_free.get().saturating_add(spare);
+        let short = self.free_bytes().map_or(0, |free| wanted.saturating_sub(free));
+        over.max(short)
     }
 
     /// The same, with what is free asked at once: files have gone.

@@ -131,6 +131,41 @@ fn the_demo_ends_by_itself_and_shows_its_books() {
     }
 }
 
+/// The terminal in which it runs is closed.
+#[tokio::test]
+async fn what_is_not_the_relay_ends_at_a_hangup_and_goes_on_under_nohup() {
+    let lab = lab();
+    let err = lab.path().join("err");
+    let start = |name: &str, command: std::process::Command| {
+        let out = lab.path().join(name);
+        (Process::start(command, &out, &err), out)
+    };
+    let simulator = &["simulate", "hec", "--listen", "127.0.0.1:0", "--quiet"];
+    let hec = command(simulator);
+    let mut under_nohup = std::process::Command::new("sh");
+    under_nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(hec.get_program());
+    under_nohup.args(simulator);
+    let demo = &["demo"];
+    for (name, command, ends) in
+        [("hec", hec, true), ("demo", command(demo), true), ("nohup", under_nohup, false)]
+    {
+        let (mut process, out) = start(name, command);
+        // Both say where they listen, and catch signals by then.
+        eventually(SOON, "it runs", async || {
+            fs::read_to_string(&out).is_ok_and(|said| said.contains("http://"))
+        })
+        .await;
+        process.hang_up();
+        if !ends {
+            process.hang_up();
+            // It has heard of both when it hears of this.
+            process.terminate();
+        }
+        let (code, _) = process.exit(SOON).await;
+        assert_eq!(code, Some(0), "{name}: {}", fs::read_to_string(&err).unwrap());
+    }
+}
+
 /// The simulators as commands, with forebay between them, and their ledgers compared.
 #[tokio::test]
 async fn the_simulators_keep_books_that_can_be_compared() {

@@ -136,16 +136,28 @@ async fn what_is_held_is_no_answer_to_log_shuttle() {
 /// When it lasts, connections are refused: that costs no try, for as long as it takes.
 #[tokio::test]
 async fn refused_connections_cost_no_try() {
+    refused(|_| (), 5).await;
+}
+
+/// The service manager's socket goes on listening, and answers no attempt to connect: the sender gives
+/// each up after 3 s, and that costs no try either.
+#[tokio::test]
+async fn connections_that_are_not_answered_cost_no_try() {
+    refused(Lab::inherit, 1).await;
+}
+
+async fn refused(prepare: fn(&mut Lab), failures: u64) {
     let hec = Hec::usual();
     let mut lab = Lab::with(&hec, "")
         .ingest("ack_deadline = \"1s\"\nhold_after = \"100ms\"\nclose_after = \"100ms\"\n");
     let Some(shim) = Shim::build(lab.path(), &lab.data_dir()) else { return };
+    prepare(&mut lab);
     lab.environment(shim.environment());
     lab.start().await;
     shim.hold();
     let sending = lab.send(one);
     eventually(SOON, "connections are refused", async || {
-        sending.progress.snapshot().connect_failures >= 5
+        sending.progress.snapshot().connect_failures >= failures
     })
     .await;
     assert_eq!(lab.status().await["ingest"]["state"], "closed");

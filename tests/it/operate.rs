@@ -348,7 +348,10 @@ async fn a_drain_gets_a_password_that_works_and_is_never_overwritten() {
     let text = run(&["drain", "add", "third", "--config", config.to_str().unwrap()]).stdout;
     assert!(text.contains("heroku drains:add 'https://third:"), "{text}");
     assert!(text.contains("[[ingest.user]]\nname = \"third\""), "{text}");
-    assert!(text.contains(", and reload it:") && text.contains("a restart is needed"), "{text}");
+    assert!(text.contains("and reload it.") && text.contains("a restart is needed"), "{text}");
+    let by_systemd = text.find("LoadCredential=third:").unwrap();
+    assert!(by_systemd < text.find("chown").unwrap(), "what the package needs comes first: {text}");
+    assert!(text.contains("only the user who ran this command can read"), "{text}");
 
     // With what the command says, the drain can send.
     let user = format!(

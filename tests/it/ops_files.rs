@@ -121,6 +121,16 @@ fn the_service_is_told_when_it_is_ready_and_keeps_its_state() {
     ] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
+    // A start makes anew a socket that has failed, where that is enabled: the unit alone cannot.
+    let socket = read("systemd/forebay.socket");
+    let install = socket.split_once("[Install]").unwrap().1;
+    for line in ["WantedBy=sockets.target", "RequiredBy=forebay.service"] {
+        assert!(install.lines().any(|found| found == line), "{line}");
+    }
+    for line in ["Before=forebay.service", "Service=forebay.service"] {
+        assert!(socket.lines().any(|found| found == line), "{line}");
+    }
+    assert!(unit.lines().any(|found| found == "StartLimitIntervalSec=0"));
     // What the sample configuration reads its secrets from is handed over.
     let sample = read("forebay.toml");
     for name in ["hec", "heroku"] {

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -124,6 +125,35 @@ async fn a_disk_that_hangs_starves_the_watchdog() {
     assert_eq!(manager.count("WATCHDOG=1"), fed);
     shim.release();
     eventually(SOON, "the watchdog is fed again", async || manager.count("WATCHDOG=1") > fed).await;
+}
+
+/// A process that is killed while it takes no connections, as the watchdog does when the disk hangs,
+/// leaves the service manager a socket that has not hung up: systemd would fail the socket's unit, and
+/// no start would get it again.
+#[tokio::test]
+async fn a_kill_while_connections_are_refused_leaves_the_socket_whole() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "")
+        .ingest("ack_deadline = \"1s\"\nhold_after = \"100ms\"\nclose_after = \"100ms\"\n");
+    let Some(shim) = Shim::build(lab.path(), &lab.data_dir()) else { return };
+    lab.inherit();
+    lab.environment(shim.environment());
+    lab.start().await;
+    let manager = lab.inherited();
+    manager.set_nonblocking(true).unwrap();
+    shim.hold();
+    let mut client = lab.client().await;
+    client.send(&Frame::new("A1", &["text"]).request()).await;
+    eventually(SOON, "connections are refused", async || {
+        lab.status().await["ingest"]["state"] == "closed"
+    })
+    .await;
+    lab.kill();
+    shim.release();
+    // The kernel says so of a socket that listens, and of no other one.
+    assert_eq!(manager.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("A1", &["text"])).await, 200);
 }
 
 /// Without a socket to inherit the start says so and ends.

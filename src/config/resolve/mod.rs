@@ -40,6 +40,10 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
         apart(&ingest.listen, admin, report);
     }
 
+    if let (Ok(ingest), Ok(log)) = (&ingest, &log) {
+        wal::takes_what_is_unflushed(log, ingest.config.max_body, report);
+    }
+
     let data_dir = data_dir?.value;
     let ingest = ingest?;
     let live = &ingest.config.live;

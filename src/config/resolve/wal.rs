@@ -16,7 +16,7 @@ use crate::wal::{Config, Durability, OnDamage, Storage, WhenFull};
 pub(super) struct Log {
     segment_size: ByteSize,
     max_size: ByteSize,
-    min_free: ByteSize,
+    min_free: Placed<ByteSize>,
     retention: Duration,
     dedupe_window: Duration,
     dedupe_memory: ByteSize,
@@ -32,7 +32,7 @@ impl Log {
             dir,
             segment_size: self.segment_size,
             max_size: self.max_size,
-            min_free: self.min_free,
+            min_free: self.min_free.value,
             retention: self.retention,
             dedupe_window: self.dedupe_window,
             dedupe_memory: self.dedupe_memory,
@@ -67,7 +67,7 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
     Ok(Log {
         segment_size: segment_size?.value,
         max_size: max_size?.value,
-        min_free: min_free?.value,
+        min_free: min_free?,
         retention: retention?.value,
         dedupe_window: dedupe_window?.value,
         dedupe_memory: dedupe_memory?.value,
@@ -75,6 +75,21 @@ pub(super) fn resolve(root: &RawSection<'_>, report: &mut Report<'_>) -> Result<
         durability: durability?,
         storage: storage?,
     })
+}
+
+/// What the log has taken has room in table files, whatever the size of its frames.
+pub(super) fn takes_what_is_unflushed(log: &Log, max_body: ByteSize, report: &mut Report<'_>) {
+    let least = Config::most_unflushed(max_body);
+    if log.storage == Storage::Memory || log.min_free.value >= least {
+        return;
+    }
+    let problem = format!(
+        "{} is less than what may still have to go into table files when bodies have up to {max_body} \
+         (ingest.max_body)",
+        log.min_free.value
+    );
+    let fix = format!("write at least {least}, or make ingest.max_body smaller");
+    report.mistake(Scope::File, table::MIN_FREE.path, log.min_free.at, problem, fix);
 }
 
 /// `fsync`, `none`, or `interval:` with a duration.

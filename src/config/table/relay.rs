@@ -204,7 +204,8 @@ keys! {
     );
     MIN_FREE = key(
         "wal.min_free", size(ByteSize::mib(256), ByteSize::mib(1024 * TIB)), Value("1GiB"),
-        "The log counts as full when its file system has less than this free.",
+        "The log counts as full when its file system has less than this free. At least eight times \
+         20MiB and `ingest.max_body`: so much may still have to go into table files.",
     );
     WHEN_FULL = key(
         "wal.when_full",

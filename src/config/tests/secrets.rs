@@ -1,5 +1,6 @@
 //! Secrets: where they come from, and that they are never shown.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ const SECRET: &str = "xyzzy-S3CRET";
 fn file(dir: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
     let path = dir.join(name);
     std::fs::write(&path, content).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+    std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("set");
     path
 }
 
@@ -169,6 +170,29 @@ fn a_configuration_that_holds_a_secret_and_others_can_read_is_warned_about() {
             dir.path().join("f.toml").display()
         )]
     );
+}
+
+/// Messages are as secret as passwords are, and stand in files that the umask has made.
+#[test]
+fn a_log_that_others_can_read_is_warned_about() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let text = format!("data_dir = {:?}\n{MINIMAL}", data.display().to_string());
+    let path = file(dir.path(), "f.toml", text.as_bytes(), 0o600);
+    let warnings = || Config::load(&path, &|_| None).expect("right").warnings;
+    assert_eq!(warnings(), Vec::<String>::new(), "it is not there yet");
+    std::fs::create_dir(&data).expect("made");
+    for (mode, warned) in
+        [(0o700, false), (0o755, true), (0o750, true), (0o701, true), (0o711, true)]
+    {
+        std::fs::set_permissions(&data, Permissions::from_mode(mode)).expect("set");
+        let warning = format!(
+            "{}: data_dir: {} can be read by others than its owner (mode {mode:04o}), and the log with it; `chmod 700` it",
+            path.display(),
+            data.display()
+        );
+        assert_eq!(warnings(), if warned { vec![warning] } else { Vec::new() });
+    }
 }
 
 /// Whatever goes wrong around a secret, it is not in the message.

@@ -254,6 +254,10 @@ fn pairs_that_do_not_fit() {
                 "2: ingest.max_in_flight: 15MiB is less than four times ingest.max_body (8MiB); write at least 32MiB, or make ingest.max_body smaller",
             ),
             (
+                "[ingest]\nmax_body = \"16MiB\"\n[wal]\nmin_free = \"256MiB\"",
+                "4: wal.min_free: 256MiB is less than what may still have to go into table files when bodies have up to 16MiB (ingest.max_body); write at least 288MiB, or make ingest.max_body smaller",
+            ),
+            (
                 "[wal]\nmax_size = \"200MiB\"",
                 "2: wal.segment_size: 128MiB is more than half of wal.max_size (200MiB); write at most 100MiB, or make wal.max_size larger",
             ),

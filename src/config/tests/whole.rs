@@ -39,6 +39,9 @@ fn the_least_configuration_is_one_destination() {
     assert_eq!(config.wal.segment_size, ByteSize::mib(128));
     assert_eq!(config.wal.max_size, ByteSize::mib(50 * 1024));
     assert_eq!(config.wal.min_free, ByteSize::mib(1024));
+    // Also the largest body and the least that may be free go with the defaults.
+    right(&format!("[ingest]\nmax_body = \"64MiB\"\nmax_in_flight = \"256MiB\"\n{MINIMAL}"));
+    right(&format!("[wal]\nmin_free = \"256MiB\"\n{MINIMAL}"));
     assert_eq!(config.wal.retention, Duration::from_secs(86_400));
     assert_eq!(config.wal.dedupe_window, Duration::from_secs(86_400));
     assert_eq!(config.wal.dedupe_memory, ByteSize::mib(64));

@@ -177,7 +177,7 @@ impl Appender {
                 messages_before: trim.messages_before,
             };
             batch.put_cf(store.family(keys::META), keys::TRIM, encode_value(&point));
-            for segment in catalogue.sealed.iter().take(trim.segments) {
+            for segment in catalogue.sealed().iter().take(trim.segments) {
                 batch.delete_cf(store.family(keys::SEGMENTS), keys::segment(segment.id));
             }
         }

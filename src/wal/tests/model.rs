@@ -220,7 +220,7 @@ impl World {
         self.first = end;
         // And nothing stays that could go.
         let catalogue = self.wal().shared.catalogue();
-        let oldest = catalogue.sealed.front();
+        let oldest = catalogue.sealed().front();
         assert!(oldest.is_none_or(|oldest| oldest.end.get() > lowest), "{oldest:?} {lowest}");
     }
 

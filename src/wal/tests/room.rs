@@ -85,6 +85,38 @@ fn delivered_segments_stay_for_retention_and_go_when_space_is_short() {
     assert_eq!((dropped.start, dropped.end), (Offset::ZERO, Offset::new(7)), "the active one too");
 }
 
+/// The history that replays read goes from its old end, and no further than frames need room.
+#[test]
+fn no_more_delivered_segments_go_than_frames_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let day = Config { retention: Duration::from_hours(24), ..config(dir.path()) };
+    let (mut wal, _) = Wal::open(day.clone()).unwrap();
+    run(async {
+        fill(&wal, 61).await;
+        commit(&wal, "splunk", 61).await;
+    });
+    assert!(wal.sweep().unwrap().is_empty(), "too young, and there is room");
+    assert!(!wal.is_nearly_full());
+    let mut first = 0;
+    // A thousand bytes too many; then a thousand are left, and frames need never wait.
+    for short in [true, false] {
+        let bytes = wal.status().bytes.get();
+        let max_size = ByteSize::bytes(if short { bytes - 1000 } else { bytes + 1000 });
+        close(wal);
+        let (reopened, _) = Wal::open(Config { max_size, ..day.clone() }).unwrap();
+        wal = reopened;
+        assert!(wal.is_nearly_full());
+        let dropped = wal.sweep().unwrap();
+        assert_eq!(dropped.start.get(), first);
+        let frames = dropped.end.get() - first;
+        assert!((3..=9).contains(&frames), "one segment to three of twenty: {frames} frames");
+        first = dropped.end.get();
+        assert_eq!(read(&wal, first, 61).unwrap().len() as u64, 61 - first);
+        assert!(!wal.status().space_is_short);
+        assert!(wal.sweep().unwrap().is_empty(), "that is enough");
+    }
+}
+
 /// Only a frame seals a segment, and a full log takes none: it was full for ever.
 #[test]
 fn a_log_full_with_one_segment_makes_room_when_that_is_delivered() {

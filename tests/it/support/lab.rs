@@ -203,6 +203,11 @@ impl Lab {
         self.socket = Some(TcpListener::bind(self.ingest.address()).unwrap());
     }
 
+    /// The service manager's end of that socket.
+    pub(crate) fn inherited(&self) -> TcpListener {
+        self.socket.as_ref().unwrap().try_clone().unwrap()
+    }
+
     /// Further arguments of the next start.
     pub(crate) const fn arguments(&mut self, arguments: &'static [&'static str]) {
         self.arguments = arguments;

@@ -37,6 +37,8 @@ mod replay;
 #[cfg(test)]
 mod rig;
 mod seek;
+#[cfg(test)]
+mod seek_tests;
 mod task;
 mod token;
 mod trail;

@@ -1,13 +1,14 @@
 //! The driver: carries out what the machine decides and tells it what came of it.
 
 mod jobs;
+mod rest;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -72,6 +73,8 @@ pub(super) struct Task {
     links: Links,
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
+    /// Of these there is one at a time.
+    commits: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
     floor: watch::Receiver<Floor>,
     letters: watch::Receiver<u64>,
@@ -157,6 +160,7 @@ impl Task {
             client,
             bodies: HashMap::new(),
             jobs: JoinSet::new(),
+            commits: JoinSet::new(),
             status: shown,
             stuck: None,
             shown: None,
@@ -173,9 +177,19 @@ impl Task {
         }
     }
 
-    /// Works until told to stop, or until there is nothing left.
-    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) -> Ended {
-        self.work(&stop, grace).await
+    /// Works until `stopping`, or until there is nothing left. What comes after it goes on from what
+    /// is written, unless that is the `stop` of the destination.
+    pub(super) async fn run(
+        mut self,
+        stopping: CancellationToken,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> Ended {
+        let ended = self.work(&stopping, grace).await;
+        if ended == Ended::CutShort && !stop.is_cancelled() {
+            return self.write_the_rest(stop, grace).await.err().unwrap_or(ended);
+        }
+        ended
     }
 
     /// The same; but what is wanted instead of a stop is given back, and whatever was begun has
@@ -189,6 +203,11 @@ impl Task {
         let Some(wanted) = self.wanted.take().zip(self.control.take()) else {
             return (ended, None);
         };
+        if ended == Ended::CutShort
+            && let Err(ended) = self.write_the_rest(stop, grace).await
+        {
+            return (ended, None);
+        }
         self.jobs.shutdown().await;
         (ended, Some(wanted))
     }
@@ -207,7 +226,7 @@ impl Task {
             tokio::select! {
                 // What is done first, then what is new: else a busy log starves the answers.
                 biased;
-                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
+                Some(done) = ended(&mut self.commits, &mut self.jobs) => match done {
                     Ok(done) => if self.on_done(done).is_err() {
                         return Ended::LogGone;
                     },
@@ -345,14 +364,7 @@ impl Task {
                     Done::Preflight(endpoint, client.preflight(endpoint, channel).await)
                 });
             }
-            Action::Commit(mut checkpoint) => {
-                checkpoint.saved = clock::unix_micros();
-                checkpoint.endpoints.clone_from(&self.config.endpoints);
-                let (wal, name) = (self.wal.clone(), self.config.name.clone());
-                let commit = self.ledger.commit(checkpoint);
-                self.committing.append(&mut self.asked);
-                self.jobs.spawn(async move { Done::Committed(commit.write(&wal, &name).await) });
-            }
+            Action::Commit(checkpoint) => self.commit(checkpoint),
             Action::Note(note) => self.note(&note),
         }
     }
@@ -472,6 +484,19 @@ impl Task {
         }
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
+    }
+}
+
+/// The next job that has ended; none while there is none.
+async fn ended(
+    commits: &mut JoinSet<Done>,
+    jobs: &mut JoinSet<Done>,
+) -> Option<Result<Done, JoinError>> {
+    tokio::select! {
+        biased;
+        Some(done) = commits.join_next() => Some(done),
+        Some(done) = jobs.join_next() => Some(done),
+        else => None,
     }
 }
 

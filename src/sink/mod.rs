@@ -137,6 +137,7 @@ pub struct Sink {
     config: Config,
     names: Option<names::Names>,
     wal: Wal,
+    calendar: expiry::Calendar,
     machine: Delivery,
     packer: pack::Packer,
     client: Arc<renew::Renewable>,
@@ -273,6 +274,10 @@ impl Sink {
             Some(checkpoint) => checkpoint,
             None => first_checkpoint(&config, &wal).await?,
         };
+        // Before this process writes anything: its clock may be wrong.
+        let newest = wal.segments().iter().map(|segment| segment.last_received).max();
+        let newest = newest.unwrap_or_default().max(checkpoint.saved);
+        let calendar = expiry::Calendar::from(newest, crate::clock::instant());
         let (first, end) = (Position::at(wal.first()), Position::at(wal.status().tail.end));
         let position = checkpoint.position;
         if position < first || position > end {
@@ -299,7 +304,19 @@ impl Sink {
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
         let replay = Arc::new(watch::Sender::new(None));
-        Ok(Self { config, names, wal, machine, packer, client, status, drains, replay, control })
+        Ok(Self {
+            config,
+            names,
+            wal,
+            calendar,
+            machine,
+            packer,
+            client,
+            status,
+            drains,
+            replay,
+            control,
+        })
     }
 
     /// A look from outside.
@@ -318,7 +335,7 @@ impl Sink {
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, names, wal, machine, packer, client, .. } = self;
+        let Self { config, names, wal, calendar, machine, packer, client, .. } = self;
         let (status, drains, control) = (self.status, self.drains, self.control);
         let replay = self.replay;
         let name = config.name.clone();
@@ -331,7 +348,7 @@ impl Sink {
             chosen: chosen::Chosen::of(&status),
             set: set(),
         };
-        let expiry = expiry::Expiry { config: config.clone(), wal: wal.clone() };
+        let expiry = expiry::Expiry { config: config.clone(), wal: wal.clone(), calendar };
         let replaying = replay::Replaying {
             config: config.clone(),
             wal: wal.clone(),

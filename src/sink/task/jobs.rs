@@ -165,7 +165,7 @@ impl Task {
         self.jobs.spawn(async move {
             match letter {
                 Some((at, letter)) if again => {
-                    Done::Buried(batch, wal.bury_again(&name, at, letter, limit).await)
+                    Done::Buried(batch, wal.bury_again(&name, at, letter).await)
                 }
                 Some((at, letter)) => Done::Buried(batch, wal.bury(&name, at, letter, limit).await),
                 // The configuration has changed, and there is no event any more.

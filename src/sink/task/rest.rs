@@ -35,7 +35,7 @@ impl Task {
         grace: Duration,
     ) -> Result<(), Ended> {
         self.jobs.shutdown().await;
-        let too_long = async {
+        let too_long = async move {
             stop.cancelled().await;
             tokio::time::sleep(grace).await;
         };

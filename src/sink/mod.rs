@@ -244,6 +244,13 @@ impl SinkHandle {
         self.client.now().outages.why(url)
     }
 
+    /// Why the collector of this URL did not say the last time what is acknowledged; none when it did.
+    #[must_use]
+    pub fn unanswered(&self, url: &str) -> Option<String> {
+        let why = self.client.now().unanswered.why(url)?;
+        Some(format!("it does not say what is acknowledged: {why}"))
+    }
+
     /// The replay that is being sent to it, if there is one.
     #[must_use]
     pub fn replay(&self) -> Option<ReplayRun> {

@@ -1,7 +1,9 @@
 //! What tests of a destination need: its settings, and a collector that a test answers for.
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -110,4 +112,39 @@ async fn request(stream: &mut TcpStream) -> Option<String> {
     let mut body = vec![0; length?.parse().ok()?];
     stream.read_exact(&mut body).await.ok()?;
     Some(head + &String::from_utf8_lossy(&body))
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Heard {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Heard {
+    /// Warnings and errors, from now on until the guard is dropped.
+    pub(super) fn warnings() -> (Self, tracing::subscriber::DefaultGuard) {
+        let heard = Self::default();
+        let writer = heard.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || writer.clone())
+            .finish();
+        (heard, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines in which these words are.
+    pub(super) fn lines(&self, words: &str) -> Vec<String> {
+        let all = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+        all.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
 }

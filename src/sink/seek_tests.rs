@@ -193,3 +193,20 @@ async fn a_dead_letter_on_its_way_is_not_left_behind() {
     let book = scene.log.wal.letter_book(scene.handle.name());
     assert_eq!(book.letters, u64::from(ones == 1), "{ones} {book:?}");
 }
+
+/// Whoever asks may go away before it is done: it is done, and the log tells of it.
+#[tokio::test]
+async fn what_an_operator_has_asked_for_is_told_though_nobody_waits() {
+    let (heard, _listening) = rig::Heard::warnings();
+    let mut scene = scene(ACCEPTED).await;
+    timeout(SOON, scene.second.notified()).await.expect("it is posted");
+    let (answer, _) = oneshot::channel();
+    scene.control.send(Control::Pause(true, answer)).await.unwrap();
+    let (answer, _) = oneshot::channel();
+    let seek = Seek { to: Place::Latest, may_skip: true, answer };
+    scene.control.send(Control::Seek(seek)).await.unwrap();
+    scene.settles().await;
+    for words in ["paused by an operator", "an operator has moved the cursor"] {
+        assert_eq!(heard.lines(words).len(), 1, "{words}: {:?}", heard.lines(""));
+    }
+}

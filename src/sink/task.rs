@@ -2,14 +2,14 @@
 
 mod jobs;
 mod rest;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep_until;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -23,7 +23,7 @@ use crate::record::DeadLetter;
 use crate::types::{BatchId, ChannelId, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
-use super::control::{Control, Controls, Seek};
+use super::control::{Asked, Control, Controls, Seek};
 use super::ledger::Ledger;
 use super::link::Links;
 use super::names::Places;
@@ -32,6 +32,7 @@ use super::pace::Pace;
 use super::pack::{Again, Body, Source};
 use super::renew::Renewable;
 use super::{Config, Ended, SinkStatus, trail};
+use wait::{asked_for, changed, ended, until};
 
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
@@ -94,8 +95,8 @@ pub(super) struct Task {
     wanted: Option<Wanted>,
     pace: Option<Pace>,
     /// Who waits for the next commit, and for the one on its way.
-    asked: Vec<oneshot::Sender<()>>,
-    committing: Vec<oneshot::Sender<()>>,
+    asked: Vec<Asked>,
+    committing: Vec<Asked>,
 }
 
 /// Why another machine is to go on.
@@ -270,11 +271,11 @@ impl Task {
         // Whoever asks for something to be written down hears of it with the next commit.
         match control {
             Control::Pause(paused, answer) => {
-                self.asked.push(answer);
+                self.asked.push(Asked { paused: Some(paused), answer });
                 self.tell(if paused { Event::Pause } else { Event::Resume });
             }
             Control::Save(answer) => {
-                self.asked.push(answer);
+                self.asked.push(Asked { paused: None, answer });
                 self.tell(Event::Save);
             }
             Control::Seek(seek) => self.wanted = Some(Wanted::Seek(seek)),
@@ -396,10 +397,7 @@ impl Task {
                 let answered = std::mem::take(&mut self.committing);
                 self.tell(Event::Committed);
                 self.show();
-                for answer in answered {
-                    // Whoever asked may have given up waiting.
-                    answer.send(()).ok();
-                }
+                answered.into_iter().for_each(|asked| asked.done(&self.config.name));
                 if self.ledger.is_finite() && self.machine.status().position.offset >= self.end() {
                     self.tell(Event::Stop);
                 }
@@ -484,43 +482,5 @@ impl Task {
         }
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
-    }
-}
-
-/// The next job that has ended; none while there is none.
-async fn ended(
-    commits: &mut JoinSet<Done>,
-    jobs: &mut JoinSet<Done>,
-) -> Option<Result<Done, JoinError>> {
-    tokio::select! {
-        biased;
-        Some(done) = commits.join_next() => Some(done),
-        Some(done) = jobs.join_next() => Some(done),
-        else => None,
-    }
-}
-
-/// The next thing that an operator asks for; none while nobody can.
-async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
-    match control {
-        Some(control) => control.recv().await,
-        None => None,
-    }
-}
-
-/// Resolves when the endpoints are others; never where they cannot be.
-async fn changed(set: &mut Option<watch::Receiver<Places>>) {
-    if let Some(set) = set
-        && set.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
-}
-
-async fn until(wake: Option<Instant>) {
-    match wake {
-        Some(at) => sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

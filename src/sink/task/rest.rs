@@ -52,10 +52,7 @@ impl Task {
         let last = self.machine.checkpoint();
         self.commit(last);
         self.written().await?;
-        for answer in self.committing.drain(..) {
-            // Whoever asked may have given up waiting.
-            answer.send(()).ok();
-        }
+        self.committing.drain(..).for_each(|asked| asked.done(&self.config.name));
         Ok(())
     }
 

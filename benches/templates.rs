@@ -32,16 +32,14 @@ fn templates(c: &mut Criterion) {
     let usual = MappingConfig::default();
     let mut rich = MappingConfig {
         host: Some("{{ app }}.{{ host }}".to_owned()),
-        source: Some(
-            "{{ query.stage or 'production' }}/{{ app }}/{{ proc_id | lower }}".to_owned(),
-        ),
+        source: Some("{{ query.stage or 'production' }}/{{ app }}/{{ proc_id }}".to_owned()),
         index: Some(
             "heroku_{% if severity == 'error' %}errors{% else %}logs{% endif %}".to_owned(),
         ),
         ..MappingConfig::default()
     };
     for (name, template) in
-        [("team", "{{ query.team }}"), ("dyno", "{{ proc_id }}"), ("level", "{{ severity }}")]
+        [("team", "{{ query.team }}"), ("unit", "{{ proc_id }}"), ("level", "{{ severity }}")]
     {
         rich.fields.insert(name.to_owned(), template.to_owned());
     }
@@ -53,7 +51,9 @@ fn templates(c: &mut Criterion) {
         ("index, conditions and fields, kept", &rich, 8),
         ("index, conditions and fields, rendered for each", &rich, FRAMES * MESSAGES),
     ] {
-        let Ok(mapping) = Mapping::compile(config) else { unreachable!("they are right") };
+        let compiled = Mapping::compile(config);
+        assert!(compiled.is_ok(), "{name}: {:?}", compiled.err());
+        let Ok(mapping) = compiled else { return };
         let (mut encoder, mut out) = (Encoder::new(mapping, 1_000_000), Vec::new());
         let frames = frames(sources);
         let mut turn = frames.iter().cycle();

@@ -129,7 +129,9 @@ impl Case {
             all.push(Self { load: Load::Backlog, ..usual });
         }
         if let Some(only) = &options.only {
-            all.retain(|case| case.to_string().contains(only.as_str()));
+            let exact = all.iter().any(|case| case.to_string() == *only);
+            let wanted = |name: &str| if exact { name == only } else { name.contains(only) };
+            all.retain(|case| wanted(&case.to_string()));
         }
         all
     }

@@ -31,7 +31,8 @@ pub(super) struct Options {
     /// Where the drain of the other relays is.
     #[arg(long, default_value = "/logs", value_name = "PATH")]
     pub(super) peer_path: String,
-    /// Only cases whose name contains this, such as "8 × 100".
+    /// Only the case with this name, such as "8 × 100"; without such a case, those whose name contains
+    /// this, such as "gzip".
     #[arg(long, value_name = "TEXT")]
     pub(super) only: Option<String>,
     /// How much is in the log before a case with a backlog begins to deliver.

@@ -154,3 +154,6 @@ async fn set_log_level(
     tracing::info!(filter = now, before, "an operator has changed which log lines are written");
     Ok(Json(LogLevel { filter: now }))
 }
+
+#[cfg(test)]
+mod tests;

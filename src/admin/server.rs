@@ -93,6 +93,12 @@ impl Default for Turns {
 }
 
 impl Turns {
+    /// For tests: others have all turns, for ever.
+    #[cfg(test)]
+    pub(super) fn none_left() -> Self {
+        Self { turns: Arc::new(Semaphore::new(0)), patience: Duration::ZERO }
+    }
+
     /// Does blocking work when it is its turn. Who goes away meanwhile gives the turn back only when
     /// the work is done: it cannot be taken back.
     pub(super) async fn read<T: Send + 'static>(

@@ -211,3 +211,85 @@ async fn read_capped(
     }
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn collector() -> (TcpListener, Way) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let way = Way { host: "127.0.0.1".to_owned(), port, tls: None, patience: SOON };
+        (listener, way)
+    }
+
+    /// A POST of events, which `opens`, or a question.
+    async fn ask(line: &Line, way: &Way, opens: bool) -> Result<Heard, Broken> {
+        let body = Full::new(Bytes::from_static(b"x"));
+        let request = Request::post("/").header("Host", "x").body(body).unwrap();
+        line.exchange(way, request, opens, (1000, SOON)).await
+    }
+
+    /// A line whose first POST was answered, and the other end of its connection.
+    async fn used(listener: &TcpListener, way: &Way) -> (Line, TcpStream) {
+        let line = Line::default();
+        let answer = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\nx") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "closed");
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream
+        };
+        let (heard, stream) = tokio::join!(ask(&line, way, true), answer);
+        assert_eq!(heard.unwrap().status, 200);
+        (line, stream)
+    }
+
+    /// Whatever is asked, the channel is over, and no connection is opened for it.
+    async fn is_over(line: &Line, listener: &TcpListener, way: &Way) {
+        for opens in [false, true, false, true] {
+            let heard = ask(line, way, opens).await.map(|heard| heard.status);
+            assert!(matches!(heard, Err(Broken::Severed { sent: false })), "{opens}: {heard:?}");
+        }
+        // Connections are accepted in the order in which they come: the first is the test's own.
+        let own = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer, own.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn no_question_opens_a_connection() {
+        let (listener, way) = collector().await;
+        is_over(&Line::default(), &listener, &way).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_lost_is_never_replaced() {
+        let (listener, way) = collector().await;
+        let (line, stream) = used(&listener, &way).await;
+        drop(stream);
+        // Whether that is known before the request is sent is up to the kernel.
+        let heard = ask(&line, &way, true).await.map(|heard| heard.status);
+        assert!(matches!(heard, Err(Broken::Severed { .. })), "{heard:?}");
+        is_over(&line, &listener, &way).await;
+    }
+
+    /// The collector may be about to close it.
+    #[tokio::test]
+    async fn a_connection_that_was_not_used_for_long_is_not_trusted_with_a_request() {
+        let (listener, way) = collector().await;
+        let (line, mut stream) = used(&listener, &way).await;
+        if let State::Open(open) = &mut *line.0.lock().await {
+            open.used = clock::instant().checked_sub(POOL_IDLE);
+        }
+        is_over(&line, &listener, &way).await;
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "closed, and nothing was sent");
+    }
+}

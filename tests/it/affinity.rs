@@ -177,11 +177,15 @@ async fn after_a_kill_nothing_is_asked_over_another_connection() {
     lab.start().await;
     let sending = lab.send(|config| config.rate = Some(1000.0));
     sending.accepted(50).await;
+    // A checkpoint is written every 200 ms, and knows what is in flight.
+    lab.moves("a checkpoint", |status| &status["destinations"][0]["checkpoint"]).await;
     lab.kill();
     lab.start().await;
     sending.accepted(50).await;
     sending.stop().await;
     lab.drained(SOON).await;
+    assert!(resent(&lab, "restart").await > 0.0, "what was in flight is sent again");
+    assert_eq!(resent(&lab, "connection_lost").await, 0.0, "a question has no connection");
     let found = lab.audit(&hec);
     measured("duplicates of a kill with a connection for each channel", found.duplicates);
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use forebay::simulate::hec::{AckMode, Fault, FaultKind, HecToken};
+use forebay::simulate::hec::{
+    AckMode, Fault, FaultKind, HecConfig, HecToken, On, Poison, PoisonCode, Script, Step,
+};
 use forebay::simulate::ledger::audit;
 use forebay::types::Secret;
 use serde_json::Value;
@@ -298,4 +300,60 @@ async fn a_replay_waits_for_the_choice_and_goes_by_it() {
     hec.handle().set_fault(None);
     eventually(SOON, "the replay has finished", async || state(&control) == "finished").await;
     assert_eq!(hec.ledger.events().len(), 20);
+}
+
+/// Dead letters that an operator wants sent again go by the same choice, and wait for it. Neither that
+/// nor a kill meanwhile loses what is wanted.
+#[tokio::test]
+async fn a_redrive_waits_for_the_choice_and_goes_by_it() {
+    let text = "frame 2 message 1";
+    let poison = Poison { marker: text.to_owned(), code: PoisonCode::InvalidData };
+    let mut hec = Hec::with(HecConfig { poison: vec![poison], ..HecConfig::default() });
+    let mut lab = lab(&[&hec]);
+    let control = Control::of(&mut lab);
+    lab.start().await;
+    post(&lab, 0..5).await;
+    eventually(SOON, "one is dead, and the others are there", async || {
+        let books = lab.books("splunk").await;
+        (books.acknowledged, books.dead_lettered) == (9, 1)
+    })
+    .await;
+    lab.kill();
+
+    // It would be taken now, but nobody says what counts as delivered.
+    hec.stop().await;
+    hec.change(|config| config.poison.clear());
+    hec.start();
+    let unsure = Step { on: On::Ack, fault: Some(FaultKind::Detention), times: u32::MAX };
+    hec.handle().set_script(&Script { steps: [unsure].into(), timed: Vec::new() });
+    let before = hec.ledger.totals().accepted;
+    let asked = || hec.handle().stats().faults.get(&FaultKind::Detention).copied().unwrap_or(0);
+    let waits = async |lab: &Lab| {
+        let already = asked();
+        eventually(SOON, "it is asked again", async || asked() > already + 3).await;
+        let letters = lab.get("/v1/dead-letters").await.unwrap().body;
+        let letters: Value = serde_json::from_str(&letters).unwrap();
+        let book = &letters["destinations"][0];
+        assert_eq!((&book["letters"], &book["redriving"]), (&1.into(), &1.into()), "{letters}");
+        assert_eq!(mode(lab).await, "unknown");
+        assert_eq!(hec.ledger.totals().accepted, before, "nothing is sent");
+    };
+    lab.start().await;
+    held(&lab, 0, "HTTP 404").await;
+    let ran = control.ask(&["dead-letter", "redrive", "--all"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    waits(&lab).await;
+    lab.kill();
+    lab.start().await;
+    waits(&lab).await;
+
+    hec.handle().set_script(&Script::default());
+    eventually(SOON, "the letter is sent", async || {
+        lab.metric("forebay_dead_letters{destination=\"splunk\"}").await == Some(0.0)
+    })
+    .await;
+    assert_eq!(mode(&lab).await, "required");
+    let counts = hec.ledger.counts_of(text.as_bytes());
+    assert_eq!((counts.accepted, counts.acknowledged), (1, 1), "{counts:?}");
+    lab.stop().await;
 }

@@ -245,6 +245,26 @@ async fn acknowledgements_that_come_late_are_not_met_with_ever_more_copies() {
     measured("duplicates of 4000 when acknowledgements take four times too long", found.duplicates);
 }
 
+/// An acknowledgement that comes when its batch was sent again already settles it. Here nothing else
+/// does: the copy is never acknowledged.
+#[tokio::test]
+async fn an_acknowledgement_that_comes_late_settles_what_was_sent_again() {
+    let takes = |wait| AckMode::After { min: wait, max: wait };
+    let hec = Hec::up(takes(Duration::from_secs(5)));
+    let mut lab = Lab::with(&hec, "ack_timeout = \"1s\"\n");
+    lab.start().await;
+    assert_eq!(lab.post(&Frame::new("A1", &["the only one"])).await, 200);
+    eventually(SOON, "it is accepted", async || hec.ledger.totals().accepted == 1).await;
+    // What is on its way keeps its time.
+    hec.handle().set_ack(takes(Duration::from_hours(1)));
+    let series = "forebay_resent_batches_total{destination=\"splunk\",reason=\"ack_timeout\"}";
+    eventually(SOON, "it is sent again", async || lab.metric(series).await == Some(1.0)).await;
+    lab.drained(SOON).await;
+    let counts = hec.ledger.counts_of(b"the only one");
+    assert_eq!(counts.acknowledged, 1, "{counts:?}");
+    lab.stop().await;
+}
+
 /// A poll was refused and the endpoint held, then polls work again, and there is nothing to be posted.
 #[tokio::test]
 async fn a_hold_that_a_poll_began_ends_on_a_quiet_destination() {

@@ -1,6 +1,9 @@
 //! `forebay replay start --wait`, and a replay that does not come on: told wherever one looks.
 
+use std::path::Path;
+
 use forebay::simulate::hec::{Fault, FaultKind};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{Control, Frame, Hec, Lab, SOON, eventually, number};
@@ -56,7 +59,7 @@ async fn whoever_waits_for_a_replay_is_told_its_end() {
 }
 
 /// While one is sent at a rate, the list has what it does in a second and how long the rest takes. One
-/// that is cancelled ends whoever waits for it, with 1 and the reason; so does a signal.
+/// that is cancelled ends whoever waits for it, with 1 and the reason.
 #[tokio::test]
 async fn a_replay_that_is_cancelled_is_no_success() {
     let hec = Hec::usual();
@@ -86,6 +89,36 @@ async fn a_replay_that_is_cancelled_is_no_success() {
         ran.stderr.contains("was cancelled: ") && ran.stderr.contains("are not sent"),
         "{ran:?}"
     );
+    lab.stop().await;
+}
+
+/// So does a signal; the replay goes on.
+#[tokio::test]
+async fn a_signal_ends_the_waiting_and_not_the_replay() {
+    let hec = Hec::usual();
+    let (mut lab, control) = delivered(&hec, 200, "").await;
+    for signal in [Signal::TERM, Signal::INT] {
+        let [out, err] = ["out", "err"].map(|name| lab.path().join(format!("{signal:?}.{name}")));
+        let said = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let args = ["replay", "start", "splunk", "--from", "0", "--rate", "20", "--wait"];
+        let mut waiting = control.start(&args, &out, &err);
+        let what = "it follows the replay";
+        eventually(SOON, what, async || said(&out).contains(" of 400 messages, running")).await;
+        waiting.signal(signal);
+        let (code, _) = waiting.exit(SOON).await;
+        assert_eq!(code, Some(1), "{signal:?}: {}", said(&err));
+        let row = open(&control).unwrap();
+        assert_eq!(row["state"], "running", "{signal:?}: {row}");
+        let id = row["id"].as_str().unwrap();
+        let words = format!("not waited for any longer; the replay {id} goes on");
+        assert!(said(&err).contains(&words), "{signal:?}: {}", said(&err));
+        let left = |row: &Value| row["pending"].as_u64().unwrap();
+        eventually(SOON, "it goes on", async || {
+            open(&control).is_some_and(|later| left(&later) < left(&row))
+        })
+        .await;
+        assert_eq!(control.ask(&["replay", "cancel", id]).code, Some(0));
+    }
     lab.stop().await;
 }
 

@@ -32,13 +32,30 @@ async fn post(client: &mut Client, request: &[u8]) -> u16 {
     client.answer().await.expect("an answer").status
 }
 
+/// A relay with nothing set, and its Splunk.
+async fn relay() -> (Hec, Lab) {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    lab.start().await;
+    (hec, lab)
+}
+
+/// One that has little time for a frame, and whose disk hangs. None where that cannot be built.
+async fn relay_whose_disk_hangs() -> Option<(Hec, Lab, Shim)> {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "").ingest("ack_deadline = \"500ms\"\n");
+    let shim = Shim::build(lab.path(), &lab.data_dir())?;
+    lab.environment(shim.environment());
+    lab.start().await;
+    shim.hold();
+    Some((hec, lab, shim))
+}
+
 /// log-shuttle: chunked and gzipped, the same batch twice with another body, the loss it reports
 /// in headers and messages.
 #[tokio::test]
 async fn log_shuttle_is_understood() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
-    lab.start().await;
+    let (_hec, lab) = relay().await;
     let mut client = lab.client().await;
     let batch: Vec<u8> =
         (0..500).flat_map(|n| Frame::message(format!("line {n}").as_bytes())).collect();
@@ -65,12 +82,7 @@ async fn log_shuttle_is_understood() {
 /// without one. Logplex gets a 503 for the same.
 #[tokio::test]
 async fn what_is_not_stored_is_said_as_each_sender_understands_it() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "").ingest("ack_deadline = \"500ms\"\n");
-    let Some(shim) = Shim::build(lab.path(), &lab.data_dir()) else { return };
-    lab.environment(shim.environment());
-    lab.start().await;
-    shim.hold();
+    let Some((_hec, lab, shim)) = relay_whose_disk_hangs().await else { return };
     let (mut shuttle, mut logplex, mut api) =
         (lab.client().await, lab.client().await, lab.client().await);
     let batch = chunked("batch-1", "", &Frame::message(b"text"));
@@ -98,12 +110,7 @@ async fn what_is_not_stored_is_said_as_each_sender_understands_it() {
 /// counted when it is durable, with the loss it reports, and its next try is a duplicate.
 #[tokio::test]
 async fn what_is_durable_is_counted_also_when_nobody_waits_for_it() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "").ingest("ack_deadline = \"500ms\"\n");
-    let Some(shim) = Shim::build(lab.path(), &lab.data_dir()) else { return };
-    lab.environment(shim.environment());
-    lab.start().await;
-    shim.hold();
+    let Some((_hec, lab, shim)) = relay_whose_disk_hangs().await else { return };
     let l10 = "142 <172>1 2014-11-11T08:24:25+00:00 host heroku logplex - Error L10 (output buffer overflow): 1 messages dropped since 2014-11-07T23:29:45+00:00.";
     let body = [l10.as_bytes(), &Frame::message(b"text")].concat();
     let frame = Frame { count: Some("2".to_owned()), ..Frame::of("A1", body) };
@@ -139,9 +146,7 @@ async fn what_is_durable_is_counted_also_when_nobody_waits_for_it() {
 /// now and then in the log.
 #[tokio::test]
 async fn what_is_no_request_is_counted_and_told() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
-    lab.start().await;
+    let (_hec, lab) = relay().await;
     let large = format!("POST /logs HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(17 << 10));
     for (request, status) in [("rubbish\r\n\r\n", 400), (&*large, 431), ("\x16\x03\x01 hello", 400)]
     {
@@ -162,9 +167,7 @@ async fn what_is_no_request_is_counted_and_told() {
 /// The poster of Heroku's API: no id, one message, and the connection closed behind it.
 #[tokio::test]
 async fn herokus_api_is_understood() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
-    lab.start().await;
+    let (_hec, lab) = relay().await;
     let headers = "User-Agent: excon/0.76.0\r\nConnection: close\r\n".to_owned();
     let event = Frame { drain: None, id: None, headers, ..Frame::new("", &["Scaled to web@4"]) };
     for _ in 0..2 {
@@ -180,9 +183,7 @@ async fn herokus_api_is_understood() {
 /// Both content types, parameters behind them, and none.
 #[tokio::test]
 async fn both_content_types_are_taken() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
-    lab.start().await;
+    let (_hec, lab) = relay().await;
     let mut client = lab.client().await;
     for (id, kind) in [
         ("1", "application/logplex-1"),
@@ -202,9 +203,7 @@ async fn both_content_types_are_taken() {
 /// first.
 #[tokio::test]
 async fn curl_is_understood() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
-    lab.start().await;
+    let (hec, lab) = relay().await;
     let url = format!("http://{}/logs?app=by-hand", lab.ingest_address());
     let small = Frame::message(b"by hand");
     let large = small.repeat(20_000);
@@ -237,9 +236,7 @@ async fn curl_is_understood() {
 /// What other receivers answer 400, and so lose: each is one frame and the messages it says.
 #[tokio::test]
 async fn what_breaks_other_receivers_is_taken_whole() {
-    let hec = Hec::usual();
-    let mut lab = Lab::with(&hec, "");
-    lab.start().await;
+    let (_hec, lab) = relay().await;
     let mut client = lab.client().await;
     let l10 = "142 <172>1 2014-11-11T08:24:25+00:00 host heroku logplex - Error L10 (output buffer overflow): 1 messages dropped since 2014-11-07T23:29:45+00:00.";
     let state = "93 <45>1 2014-11-11T08:24:24.064853+00:00 host heroku web.1 - State changed from starting to up\n";

@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod bodies;
+mod connections;
 mod limits;
 mod memory;
 mod server;

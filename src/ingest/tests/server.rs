@@ -173,6 +173,11 @@ impl Setup {
     }
 }
 
+/// What a reload may change, as it is unless a test says otherwise.
+pub(super) fn usual_live() -> Live {
+    Setup::default().ingest.live
+}
+
 /// A user for all drains.
 pub(super) fn user(name: &str, password: &str, via: Via) -> User {
     User {

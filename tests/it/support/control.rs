@@ -1,8 +1,8 @@
 //! The commands, asked of a lab's relay by somebody who has the token.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Lab, Ran, private, run};
+use super::{Lab, Process, Ran, command, private, run};
 
 /// Somebody who may change something.
 #[derive(Clone, Debug)]
@@ -30,6 +30,12 @@ impl Control {
     pub(crate) async fn wait(&self, args: &'static [&'static str]) -> Ran {
         let control = self.clone();
         tokio::task::spawn_blocking(move || control.ask(args)).await.unwrap()
+    }
+
+    /// Starts a command that does not end by itself, or not soon.
+    pub(crate) fn start(&self, args: &[&str], stdout: &Path, stderr: &Path) -> Process {
+        let args = [args, &["--config", self.config.to_str().unwrap()]].concat();
+        Process::start(command(&args), stdout, stderr)
     }
 
     /// Runs a command with a wrong token.

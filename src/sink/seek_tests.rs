@@ -20,11 +20,11 @@ use crate::wal::Place;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Says when it is dropped.
-struct OnDrop(mpsc::Sender<()>);
+struct OnDrop(mpsc::SyncSender<()>);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        self.0.send(()).ok();
+        self.0.try_send(()).ok();
     }
 }
 
@@ -57,7 +57,7 @@ struct Scene {
 async fn scene(first: (u16, &'static str)) -> Scene {
     let log = Log::of(Vec::new());
     let (seen, second) = (Arc::<Mutex<Seen>>::default(), Arc::new(Notify::new()));
-    let (given_up, gives_up) = mpsc::channel();
+    let (given_up, gives_up) = mpsc::sync_channel(1);
     let (counts, posted, store) = (Arc::clone(&seen), Arc::clone(&second), log.wal.clone());
     let says = move |request: String| {
         let (counts, posted) = (Arc::clone(&counts), Arc::clone(&posted));

@@ -15,7 +15,7 @@
 //! the next POST would seem to have met a collector that forgot, and be made twice. So a channel
 //! that has been idle for long is left before that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::types::{AckId, BatchId};
@@ -39,6 +39,9 @@ const POLLS: [Duration; 6] = [
 
 /// The most ids in one question: bounds the body, and what is lost with a lost answer.
 const IDS_PER_POLL: usize = 1000;
+
+/// So many of them are the oldest that are not late. The others have their turns.
+const OLDEST: usize = IDS_PER_POLL / 2;
 
 /// A channel is used for so long, and no longer.
 const MAX_AGE: Duration = Duration::from_mins(10);
@@ -64,7 +67,7 @@ pub(super) struct Channel {
     /// The last process posted on it. This one only asks.
     pub(super) inherited: bool,
     /// When it was first used.
-    born: Duration,
+    pub(super) born: Duration,
     /// When the last POST or question left that the collector is known to have got.
     used: Duration,
     /// When the last question left.
@@ -77,6 +80,8 @@ pub(super) struct Channel {
     highest: Option<AckId>,
     /// What the poll on its way asks about.
     asked: Option<Vec<AckId>>,
+    /// Behind the last id that had its turn, when not all could be asked about.
+    turn: AckId,
     next_poll: Option<Duration>,
     /// Polls in a row that brought nothing.
     idle_polls: usize,
@@ -98,6 +103,7 @@ impl Channel {
             first: None,
             highest: None,
             asked: None,
+            turn: AckId::new(0),
             next_poll: None,
             idle_polls: 0,
         }
@@ -209,13 +215,39 @@ impl Channel {
         self.asked.is_some()
     }
 
+    /// Whether it takes no more POSTs, and nothing on it is to be heard of any more.
+    pub(super) fn is_done(&self) -> bool {
+        let idle = !self.posting && !self.polling();
+        self.lane.is_none() && self.outstanding.is_empty() && idle
+    }
+
     /// Puts the question.
     pub(super) fn ask(&mut self, now: Duration) -> Vec<AckId> {
         self.asked_at = now;
-        let ids: Vec<_> = self.askable().take(IDS_PER_POLL).collect();
+        let ids = self.ids_to_ask();
         self.asked = Some(ids.clone());
         self.next_poll = None;
         ids
+    }
+
+    /// The ids to be asked about, the oldest first. When they are too many for one question, those
+    /// that stay `false` must not hide the others: a half are the oldest that are still waited for,
+    /// the rest is whoever's turn it is.
+    fn ids_to_ask(&mut self) -> Vec<AckId> {
+        if self.outstanding.len() <= IDS_PER_POLL {
+            return self.askable().collect();
+        }
+        let is_late = |id: &AckId| self.late.contains_key(id);
+        let mut ids: BTreeSet<AckId> =
+            self.askable().filter(|id| !is_late(id)).take(OLDEST).collect();
+        let ahead = self.askable().skip_while(|id| *id < self.turn);
+        let in_turn = ahead.chain(self.askable().take_while(|id| *id < self.turn));
+        let others: Vec<AckId> =
+            in_turn.filter(|id| !ids.contains(id)).take(IDS_PER_POLL - ids.len()).collect();
+        self.turn =
+            others.last().map_or(self.turn, |last| AckId::new(last.get().saturating_add(1)));
+        ids.extend(others);
+        ids.into_iter().collect()
     }
 
     /// Takes the answer and returns what was asked.
@@ -286,5 +318,48 @@ mod tests {
         assert!(!channel.is_old(born));
         assert!(channel.rises(AckId::new(9_999)));
         assert!(channel.is_old(born));
+    }
+
+    fn outstanding(ids: u64) -> Channel {
+        let mut channel = Channel::new(EndpointId(0), LaneId(0), Duration::ZERO);
+        for id in 0..ids {
+            channel.outstanding.insert(AckId::new(id), BatchId::new(id));
+        }
+        channel
+    }
+
+    fn ask(channel: &mut Channel) -> Vec<u64> {
+        let ids: Vec<u64> = channel.ask(Duration::ZERO).iter().map(|id| id.get()).collect();
+        channel.answered(Duration::ZERO, false, false, POLLS[0], &mut Chance::new(1));
+        assert!(ids.is_sorted_by(|a, b| a < b) && ids.len() <= IDS_PER_POLL, "{ids:?}");
+        ids
+    }
+
+    /// Before, the oldest thousand were asked about, again and again, and hid the others.
+    #[test]
+    fn ids_that_stay_false_do_not_hide_those_behind_them() {
+        let mut channel = outstanding(1001);
+        let (first, second) = (ask(&mut channel), ask(&mut channel));
+        assert!(first.contains(&1000) || second.contains(&1000), "the last one, soon");
+        assert!(first.contains(&0) && second.contains(&0), "the oldest, always");
+        // Each of many has its turn.
+        let mut channel = outstanding(3000);
+        let asked: BTreeSet<u64> = (0..6).flat_map(|_| ask(&mut channel)).collect();
+        assert_eq!(asked.len(), 3000);
+        assert_eq!(ask(&mut outstanding(1000)).len(), 1000, "all that there are");
+    }
+
+    #[test]
+    fn what_is_late_comes_behind_what_is_not() {
+        let mut channel = outstanding(2500);
+        for id in 0..2000 {
+            channel.is_late(AckId::new(id), Duration::ZERO);
+        }
+        for _ in 0..2 {
+            assert_eq!(ask(&mut channel).iter().filter(|id| **id >= 2000).count(), 500);
+        }
+        let late: BTreeSet<u64> =
+            (0..4).flat_map(|_| ask(&mut channel)).filter(|id| *id < 2000).collect();
+        assert_eq!(late.len(), 2000, "they have their turn all the same");
     }
 }

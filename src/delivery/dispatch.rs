@@ -8,7 +8,7 @@ use super::channel::Channel;
 use super::endpoint::Endpoint;
 use super::machine::{Delivery, Posting};
 use super::window::Stage;
-use super::{Action, LaneId};
+use super::{Action, EndpointId, LaneId};
 
 impl Delivery {
     /// Deals the waiting batches out to the lanes that may send.
@@ -42,7 +42,8 @@ impl Delivery {
             let channel = lane.channel.and_then(|id| self.channels.get(&id));
             // The first lanes of an endpoint are used, so that there are no more channels than
             // lanes in use.
-            let allowed = |e: &Endpoint| index / self.endpoints.len() < e.lanes.get();
+            let first = |e: &Endpoint| index / self.endpoints.len() < e.lanes.get();
+            let allowed = |e: &Endpoint| first(e) || self.first_lanes_hang(lane.endpoint, e);
             lane.posting.is_none()
                 && self.endpoints.get(lane.endpoint.0).is_some_and(|e| e.admits(now) && allowed(e))
                 && channel.is_none_or(|channel| !channel.wants_quiet(now))
@@ -57,6 +58,15 @@ impl Delivery {
         let index = best.or_else(|| in_turn().find(|index| free(*index)))?;
         self.next_lane = (index + 1) % count;
         Some(LaneId(index))
+    }
+
+    /// Whether all lanes that an endpoint may use have POSTs that left before its last rest or hold
+    /// began. Then one more may be used: they tell nothing, and may do so until their time is up.
+    fn first_lanes_hang(&self, id: EndpointId, endpoint: &Endpoint) -> bool {
+        let may = endpoint.lanes.get();
+        let count = self.endpoints.len();
+        let mut first = self.lanes.iter().skip(id.0).step_by(count).take(may);
+        !endpoint.is_tried() && endpoint.posting >= may && first.all(|lane| lane.posting.is_some())
     }
 
     /// Takes a lane's channel out of use that has been idle for long.
@@ -80,12 +90,10 @@ impl Delivery {
         let took_at = self.endpoints.get(endpoint.0).map_or(0, |endpoint| endpoint.took_at);
         let suspect = self.window.get(batch).and_then(|batch| batch.suspect);
         let proof = suspect.is_some_and(|first| took_at >= first);
-        lane.posting = Some(Posting { batch, channel, since: now, mark: self.marks, proof });
+        let rests = self.endpoints.get_mut(endpoint.0).map_or(0, Endpoint::left);
+        lane.posting = Some(Posting { batch, channel, since: now, mark: self.marks, proof, rests });
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.posting = true;
-        }
-        if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
-            endpoint.posting += 1;
         }
         self.dequeue(batch);
         if let Some(batch) = self.window.get_mut(batch) {

@@ -26,6 +26,10 @@ pub(super) struct Endpoint {
     failures: u32,
     /// POSTs on their way.
     pub(super) posting: usize,
+    /// Those of them that left since the last rest or hold began.
+    fresh: usize,
+    /// How many rests and holds there were: what left before the last one and what after.
+    rests: u64,
     /// How many may be.
     pub(super) lanes: Lanes,
     /// How long its acknowledgements are waited for.
@@ -45,6 +49,11 @@ pub(super) struct Endpoint {
     pub(super) says_off: bool,
     /// Answers in a row that nobody understands.
     odd: u32,
+    /// Channels that were lost with batches on them since an acknowledgement was heard last. Those
+    /// that were in use at the same time count as one.
+    losses: u32,
+    /// When the last one was counted.
+    lost_at: Option<Duration>,
 }
 
 impl Endpoint {
@@ -53,6 +62,8 @@ impl Endpoint {
             health: Health::Up,
             failures: 0,
             posting: 0,
+            fresh: 0,
+            rests: 0,
             lanes,
             patience,
             for_a_poll: false,
@@ -62,7 +73,29 @@ impl Endpoint {
             asking: false,
             says_off: false,
             odd: 0,
+            losses: 0,
+            lost_at: None,
         }
+    }
+
+    /// A POST leaves. Returns what [`Self::ended`] wants to know.
+    pub(super) const fn left(&mut self) -> u64 {
+        self.posting += 1;
+        self.fresh += 1;
+        self.rests
+    }
+
+    /// A POST ended that had left after so many rests and holds.
+    pub(super) const fn ended(&mut self, rests: u64) {
+        self.posting = self.posting.saturating_sub(1);
+        if rests == self.rests {
+            self.fresh = self.fresh.saturating_sub(1);
+        }
+    }
+
+    /// Whether a POST is on its way that tells how things are since the last rest or hold began.
+    pub(super) const fn is_tried(&self) -> bool {
+        self.fresh > 0
     }
 
     /// It took events that were sent after `mark` refusals.
@@ -78,14 +111,26 @@ impl Endpoint {
         self.odd >= ODD
     }
 
-    /// Whether a lane may send now. An endpoint that comes back is asked by one POST first.
+    /// Whether a lane may send now. An endpoint that comes back is asked by one POST first. Those
+    /// that left before are not waited for: one of them may hang until its time is up.
     pub(super) const fn admits(&self, now: Duration) -> bool {
         match &self.health {
             Health::Up => true,
             Health::Resting { until } | Health::Held { until, .. } => {
-                self.posting == 0 && until.as_nanos() <= now.as_nanos()
+                !self.is_tried() && until.as_nanos() <= now.as_nanos()
             }
         }
+    }
+
+    /// It is not used before then, and what is on its way tells nothing about the time behind that.
+    fn rest_until(&mut self, until: Duration) {
+        self.health = Health::Resting { until };
+        self.begins_anew();
+    }
+
+    const fn begins_anew(&mut self) {
+        self.rests += 1;
+        self.fresh = 0;
     }
 
     /// When a lane may send, if that is later than now.
@@ -96,10 +141,23 @@ impl Endpoint {
         }
     }
 
-    /// A POST was accepted. Returns whether the endpoint had been held.
-    pub(super) fn worked(&mut self, now: Duration) -> bool {
+    /// A POST was accepted. Returns whether the endpoint had been held, and is not any more.
+    pub(super) fn worked(
+        &mut self,
+        now: Duration,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) -> bool {
         self.odd = 0;
         self.missing = false;
+        if self.loses_everything() {
+            // That was never the question. Whether it is acknowledged is, and until that is known
+            // the next one waits.
+            if let Health::Held { until, .. } = &mut self.health {
+                *until = (*until).max(now + chance.around(limits.hold));
+            }
+            return false;
+        }
         // A POST that left before the rest began. What was asked for then is granted.
         if matches!(self.health, Health::Resting { until } if until > now) {
             return false;
@@ -152,20 +210,28 @@ impl Endpoint {
             Health::Held { .. } | Health::Up | Health::Resting { .. } => {}
         }
         let wait = self.backoff(limits, chance).max(after);
-        self.health = Health::Resting { until: now + wait };
+        if self.loses_everything()
+            && let Health::Held { until, .. } = &mut self.health
+        {
+            // It fails for another reason now, and the one that it is held for is as it was.
+            *until = now + wait;
+            self.begins_anew();
+            return;
+        }
+        self.rest_until(now + wait);
     }
 
     /// The wait after one more failure.
     fn backoff(&mut self, limits: &RetryLimits, chance: &mut Chance) -> Duration {
-        let doubled = limits.initial.saturating_mul(2u32.saturating_pow(self.failures.min(30)));
+        let longest = limits.backoff(self.failures);
         self.failures = self.failures.saturating_add(1);
-        chance.up_to(doubled.min(limits.max))
+        chance.up_to(longest)
     }
 
     /// A POST was accepted with the remark that queues fill up: rest a little, without a failure.
     pub(super) fn pressed(&mut self, now: Duration, limits: &RetryLimits) {
         if self.health == Health::Up {
-            self.health = Health::Resting { until: now + limits.initial };
+            self.rest_until(now + limits.initial);
         }
     }
 
@@ -200,8 +266,14 @@ impl Endpoint {
             Health::Up | Health::Held { .. } => Duration::ZERO,
         };
         let until = (now + wait).max(rests);
+        let begins = self.wakes().is_none_or(|until| until <= now);
         self.health = Health::Held { until, reason };
+        if begins {
+            self.begins_anew();
+        }
         self.for_a_poll = false;
+        // What channels were lost for is found out anew when this has been mended.
+        self.losses = 0;
         news
     }
 
@@ -220,8 +292,86 @@ impl Endpoint {
     }
 }
 
+/// Channels that end before anything on them is acknowledged.
+impl Endpoint {
+    /// A channel that was first used at `born` is lost, with batches on it whose acknowledgement
+    /// cannot be heard any more. Returns whether the endpoint is to be held for that
+    /// ([`Self::hold_for_losses`]).
+    ///
+    /// The first one costs nothing: connections end, and collectors restart. While no
+    /// acknowledgement is heard, each further one is a failure. To send again at once what was lost
+    /// would only bring it there once more, as often as the collector can take it.
+    pub(super) fn lost_a_channel(
+        &mut self,
+        now: Duration,
+        born: Duration,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) -> bool {
+        let held = matches!(self.health, Health::Held { .. }) && !self.loses_everything();
+        // What was in use when the last one was counted was lost with it.
+        if held || self.lost_at.is_some_and(|at| born < at) {
+            return false;
+        }
+        self.lost_at = Some(now);
+        self.losses = self.losses.saturating_add(1);
+        if self.loses_everything() {
+            return true;
+        }
+        let Some(failures) = self.losses.checked_sub(2) else { return false };
+        let until = now + chance.up_to(limits.backoff(failures));
+        match &mut self.health {
+            Health::Resting { until: rests } if *rests > now => *rests = (*rests).max(until),
+            Health::Up | Health::Resting { .. } | Health::Held { .. } => self.rest_until(until),
+        }
+        false
+    }
+
+    /// Whether so many channels were lost that the next ones will be, too.
+    const fn loses_everything(&self) -> bool {
+        self.losses >= LOSSES
+    }
+
+    /// Channels are lost again and again. Returns whether that is news.
+    pub(super) fn hold_for_losses(
+        &mut self,
+        now: Duration,
+        reason: HoldReason,
+        limits: &RetryLimits,
+        chance: &mut Chance,
+    ) -> bool {
+        let losses = self.losses;
+        let news = self.hold(now, reason, limits, chance);
+        self.losses = losses;
+        news
+    }
+
+    /// An acknowledgement was heard: some channels last for long enough. Returns whether the
+    /// endpoint had been held because none did.
+    pub(super) fn acknowledged(&mut self) -> bool {
+        let ends = self.loses_everything() && matches!(self.health, Health::Held { .. });
+        self.losses = 0;
+        if ends {
+            self.failures = 0;
+            self.health = Health::Up;
+        }
+        ends
+    }
+}
+
+impl RetryLimits {
+    /// The longest wait after one more failure.
+    fn backoff(&self, failures: u32) -> Duration {
+        self.initial.saturating_mul(2u32.saturating_pow(failures.min(30))).min(self.max)
+    }
+}
+
 /// So many answers in a row that nobody understands hold an endpoint.
 const ODD: u32 = 3;
+
+/// So many channels that are lost one after the other, and no acknowledgement in between, hold an
+/// endpoint.
+const LOSSES: u32 = 10;
 
 /// The longest `Retry-After` that is honoured: a proxy's "come back tomorrow" is not.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -257,7 +407,7 @@ mod tests {
         }
         assert!(longest > LIMITS.max / 2, "full jitter reaches the upper half: {longest:?}");
         assert!(endpoint.admits(now));
-        endpoint.worked(now);
+        endpoint.worked(now, &LIMITS, &mut chance);
         endpoint.failed(now, None, &LIMITS, &mut chance);
         assert!(endpoint.wakes().unwrap() - now <= LIMITS.initial);
     }
@@ -301,10 +451,10 @@ mod tests {
         let seconds = Duration::from_secs;
         let (mut endpoint, mut chance) = (new(), Chance::new(3));
         endpoint.failed(seconds(1), Some(seconds(30)), &LIMITS, &mut chance);
-        assert!(!endpoint.worked(seconds(2)));
+        assert!(!endpoint.worked(seconds(2), &LIMITS, &mut chance));
         assert!(!endpoint.admits(seconds(30)));
         assert!(endpoint.admits(seconds(31)));
-        endpoint.worked(seconds(32));
+        endpoint.worked(seconds(32), &LIMITS, &mut chance);
         assert_eq!(endpoint.health, Health::Up);
     }
 
@@ -327,7 +477,7 @@ mod tests {
                 endpoint.hold_for_a_poll(Duration::ZERO, reason(), &LIMITS, &mut chance);
             }
             assert!(!endpoint.polls_work());
-            assert!(endpoint.worked(Duration::ZERO));
+            assert!(endpoint.worked(Duration::ZERO, &LIMITS, &mut chance));
         }
     }
 }

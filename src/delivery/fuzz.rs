@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::channel::Channel;
+use super::machine::LEAST_GROWTH;
 use super::model::Log;
 use super::refuse::GROWTH;
 use super::{
@@ -218,8 +220,11 @@ impl World {
     /// A dead letter becomes durable, or finds no room.
     fn bury(&mut self, room: bool) {
         let Some((batch, range)) = self.flight.burying.pop() else { return };
-        if room {
-            self.kept.extend(self.log.events(range));
+        let events = self.log.events(range);
+        if events.len() != 1 {
+            self.tell(Event::Changed(batch));
+        } else if room {
+            self.kept.extend(events);
             self.tell(Event::DeadLettered(batch));
         } else {
             self.tell(Event::DeadLettersFull(batch));
@@ -284,10 +289,12 @@ impl World {
         }
         let known = |id: &ChannelId| self.machine.channels.contains_key(id);
         assert!(self.flight.open.iter().all(known), "what is kept for a channel never goes");
+        let useless = self.machine.channels.values().any(Channel::is_done);
+        assert!(!useless, "a channel of no use stays");
         let status = self.machine.status();
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.log.tail()), 0, "the books");
-        let most = self.config.window.get() * (GROWTH + 4) + 2;
+        let most = self.config.window.get() * (GROWTH + 4) + LEAST_GROWTH + 2;
         assert!(status.batches_unsettled <= most, "the window: {}", status.batches_unsettled);
         assert!(status.batches_posting <= self.lanes, "a POST a lane");
         let flight = &self.flight;

@@ -19,6 +19,10 @@ use super::{Action, Config, EndpointId, Event, ReadBatch};
 /// A checkpoint is written at most this often; the log's next group carries it.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 
+/// While events are refused, the window may hold this many batches, however small it is meant to be:
+/// what proves that others are taken has to be read. Their bodies are bounded elsewhere.
+pub(super) const LEAST_GROWTH: usize = 64;
+
 /// One destination's delivery.
 #[derive(Debug)]
 pub struct Delivery {
@@ -86,6 +90,8 @@ pub(super) struct Posting {
     pub(super) mark: u64,
     /// Whether it was known then that a refusal is the event's own fault.
     pub(super) proof: bool,
+    /// How many rests and holds the endpoint had had then.
+    pub(super) rests: u64,
 }
 
 impl Delivery {
@@ -153,6 +159,7 @@ impl Delivery {
             Event::Split { batch, cut, parts } => self.on_split(now, batch, cut, &parts),
             Event::DeadLettered(batch) => self.on_dead_lettered(batch),
             Event::DeadLettersFull(batch) => self.on_dead_letters_full(now, batch),
+            Event::Changed(batch) => self.on_changed(batch),
             Event::Posted { lane, outcome } => self.on_posted(now, lane, outcome),
             Event::Polled { channel, outcome } => self.on_polled(now, channel, outcome),
             Event::Preflight { endpoint, said } => self.on_preflight(now, endpoint, said),
@@ -190,7 +197,7 @@ impl Delivery {
             .filter(|endpoint| {
                 let sends = !self.queue.is_empty() && self.sends();
                 let asks = self.undecided() && !self.stopping && !endpoint.asking;
-                endpoint.posting == 0 && (sends || asks)
+                !endpoint.is_tried() && (sends || asks)
             })
             .filter_map(Endpoint::wakes)
             // An endpoint that may be tried already waits for something else: a body, or a poll.
@@ -278,6 +285,9 @@ impl Delivery {
     fn on_encoded(&mut self, id: BatchId, events: u64, filtered: u64) {
         match self.window.get_mut(id) {
             Some(batch) if batch.stage == Stage::Fetching => {
+                if batch.events != events {
+                    batch.is_innocent();
+                }
                 batch.events = events;
                 batch.filtered = filtered.min(batch.messages);
                 if events > 0 {
@@ -382,7 +392,7 @@ impl Delivery {
         // taken before the event was refused: then more is read, or nothing would be taken any more.
         // (The simulation found this.)
         let stuck = || self.window.iter().all(|(_, batch)| batch.is_settled_or_refused());
-        let most = window.saturating_mul(GROWTH + 2);
+        let most = window.saturating_mul(GROWTH + 2).max(LEAST_GROWTH);
         let long = self.window.len() >= most;
         let most = if long && stuck() { most.saturating_add(window) } else { most };
         self.window.len() < most && self.unsettled_and_not_waiting() < window

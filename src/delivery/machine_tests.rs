@@ -2,6 +2,7 @@
 //! worlds of chance, are in `simulation.rs`; events that make no sense are in `random.rs`.
 
 mod acks;
+mod judged;
 mod pause;
 mod preflight;
 mod random;

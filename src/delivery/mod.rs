@@ -30,8 +30,8 @@
 //!    after the first doubt about it. ackIds on it only rise; if one does not, everything
 //!    outstanding on the channel is sent again on a fresh one (I5).
 //! 4. No two polls of one channel overlap: a poll consumes what it reads.
-//! 5. At most `window` batches are unsettled, a small multiple of that while events are refused or
-//!    old channels are asked, and at most two bodies a lane, and two more, are in memory (I7).
+//! 5. At most `window` batches are unsettled, a small multiple of that (or 64) while events are
+//!    refused or old channels are asked, and at most two bodies a lane, and two more, are in memory (I7).
 //! 6. What is not understood is never a delivery: it holds the endpoint.
 //! 7. An event is dead-lettered only when it was refused alone, by a collector that has taken
 //!    others since it was refused first.
@@ -134,6 +134,9 @@ pub enum Event {
     DeadLettered(BatchId),
     /// [`Action::DeadLetter`] was not done: there is no room.
     DeadLettersFull(BatchId),
+    /// [`Action::DeadLetter`] was not done: the range does not make one event any more, but none or
+    /// several. Which messages make one has changed since, and nobody can tell which was refused.
+    Changed(BatchId),
     /// A POST ended.
     Posted {
         /// The lane it was on.

@@ -77,7 +77,7 @@ impl Delivery {
         let bad = bad.filter(|bad| known.is_none_or(|(events, _)| *bad < events));
         self.marks += 1;
         let Some(taken) = self.taken(now, channel, bad.unwrap_or(0) > 0, ack) else {
-            self.forget(channel, ResendReason::ChannelForgotten);
+            self.lose(now, channel, ResendReason::ChannelForgotten);
             self.requeue(id, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         };
@@ -103,8 +103,8 @@ impl Delivery {
         // Whoever took events before this one in the same body takes others.
         let first = if taken == Taken::Nothing { self.marks } else { ALWAYS };
         match bad {
-            _ if events < 2 => self.refused_alone(now, endpoint, id, proof, reason),
-            // Undecodable as a whole, it seems: perhaps the compression is not understood.
+            // Undecodable as a whole, it seems: perhaps the compression is not understood. That says
+            // nothing of its events, and nothing of its only one either.
             None if reason.code == Some(6) && !plain => {
                 if let Some(batch) = self.window.get_mut(id) {
                     batch.plain = true;
@@ -112,6 +112,7 @@ impl Delivery {
                 self.actions.push_back(Action::Release(id));
                 self.requeue(id, Stage::Faded, ResendReason::Refused);
             }
+            _ if events < 2 => self.refused_alone(now, endpoint, id, proof, reason),
             None => self.cut(now, endpoint, id, Cut::Half, taken, first),
             Some(bad) => self.cut(now, endpoint, id, Cut::Event(bad), taken, first),
         }
@@ -285,16 +286,13 @@ impl Delivery {
         }
         if !fits(batch, cut, parts) {
             // The log and the configuration make other events now than were sent.
-            let stage = match taken {
-                Taken::Unacked { channel, ack, .. } => {
-                    if let Some(channel) = self.channels.get_mut(&channel) {
-                        channel.outstanding.remove(&ack);
-                    }
-                    Stage::Faded
+            if let Taken::Unacked { channel, ack, .. } = taken {
+                if let Some(entry) = self.channels.get_mut(&channel) {
+                    entry.let_go(ack);
                 }
-                Taken::Nothing => Stage::Faded,
-            };
-            self.requeue(id, stage, ResendReason::Refused);
+                self.drop_if_done(channel);
+            }
+            self.requeue(id, Stage::Faded, ResendReason::Refused);
             return;
         }
         let Some(whole) = self.window.remove(id) else { return };
@@ -368,6 +366,18 @@ impl Delivery {
             batch.stage = Stage::Unburied { until: now + self.config.retry.hold };
             self.waiting.insert(id);
         }
+    }
+
+    /// What was to be buried is not one event any more. What there is now is sent, and judged anew.
+    pub(super) fn on_changed(&mut self, id: BatchId) {
+        let Some(batch) = self.window.get_mut(id) else { return };
+        if batch.stage != Stage::Burying {
+            return;
+        }
+        batch.refused = 0;
+        batch.is_innocent();
+        self.changed = true;
+        self.requeue(id, Stage::Faded, ResendReason::Refused);
     }
 
     /// When the first suspect, or dead letter without room, is tried again.

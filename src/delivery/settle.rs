@@ -18,6 +18,12 @@ pub(super) const NO_ACK_ID: &str = "the collector accepts events but gives no ac
      that they are indexed: enable indexer acknowledgement (useACK) for the token, or set \
      acknowledgement = \"off\"";
 
+/// Why an endpoint is held on which no channel lasts until something on it is acknowledged.
+const LOSES_CHANNELS: &str = "channels are lost before anything on them is acknowledged, so it cannot be \
+     known whether events are indexed, and each is sent again: connections are closed after each answer, \
+     or several indexers answer behind one address (see destination.affinity), or the collector restarts \
+     again and again; one batch at a time is tried until an acknowledgement is heard";
+
 /// So many times the limit an acknowledgement is waited for when polls are not even answered.
 const LOST: u32 = 2;
 
@@ -25,7 +31,7 @@ impl Delivery {
     pub(super) fn on_posted(&mut self, now: Duration, id: LaneId, outcome: PostOutcome) {
         let Some(lane) = self.lanes.get_mut(id.get()) else { return };
         let Some(posting) = lane.posting.take() else { return };
-        let Posting { batch, channel, since, .. } = posting;
+        let Posting { batch, channel, since, rests, .. } = posting;
         let took = now.saturating_sub(since);
         let endpoint = lane.endpoint;
         if let Some(channel) = self.channels.get_mut(&channel) {
@@ -39,7 +45,7 @@ impl Delivery {
         }
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.get()) {
             let busy = endpoint.posting;
-            endpoint.posting = busy.saturating_sub(1);
+            endpoint.ended(rests);
             match &outcome {
                 PostOutcome::Accepted { pressed: false, .. } => {
                     endpoint.lanes.worked(now, took, busy);
@@ -110,7 +116,7 @@ impl Delivery {
             }
             PostOutcome::Severed { sent } => {
                 // Whatever another connection would say of this channel, it may lead elsewhere.
-                self.forget(channel, ResendReason::ConnectionLost);
+                self.lose(now, channel, ResendReason::ConnectionLost);
                 let reason = if sent {
                     self.rest(now, endpoint, None);
                     ResendReason::Doubt
@@ -125,6 +131,8 @@ impl Delivery {
                 self.requeue(batch, Stage::Ready, ResendReason::NotAccepted);
             }
         }
+        // All on it may have been settled, and it taken out of use, while the POST was on its way.
+        self.drop_if_done(channel);
     }
 
     fn on_accepted(
@@ -156,7 +164,7 @@ impl Delivery {
             // Splunk counts ackIds per channel, upward. One that does not rise comes from a
             // collector that has forgotten the channel (a restart, an idle reap, another indexer
             // behind a balancer), and every id outstanding on it may now mean another batch.
-            self.forget(channel, ResendReason::ChannelForgotten);
+            self.lose(now, channel, ResendReason::ChannelForgotten);
             self.requeue(batch, Stage::Ready, ResendReason::ChannelForgotten);
             return;
         }
@@ -194,7 +202,7 @@ impl Delivery {
                 channel.answered(now, false, hurry, self.config.longest_poll, &mut self.chance);
                 self.retire(id);
             }
-            PollOutcome::Severed => self.forget(id, ResendReason::ConnectionLost),
+            PollOutcome::Severed => self.lose(now, id, ResendReason::ConnectionLost),
             PollOutcome::Fault(reason) => {
                 let hurry = false;
                 channel.answered(now, false, hurry, self.config.longest_poll, &mut self.chance);
@@ -213,6 +221,9 @@ impl Delivery {
         let Some(entry) = self.channels.get_mut(&channel) else { return };
         let (endpoint, late) = (entry.endpoint, entry.late(ack));
         let Some(batch) = entry.let_go(ack) else { return };
+        if self.endpoints.get_mut(endpoint.get()).is_some_and(Endpoint::acknowledged) {
+            self.actions.push_back(Action::Note(Note::Resumed { endpoint }));
+        }
         let Some(found) = self.window.get(batch) else { return };
         let (stage, range) = (found.stage, found.range);
         let since = match (stage, late) {
@@ -356,7 +367,8 @@ impl Delivery {
     }
 
     pub(super) fn worked(&mut self, now: Duration, id: EndpointId) {
-        if self.endpoints.get_mut(id.get()).is_some_and(|endpoint| endpoint.worked(now)) {
+        let Some(endpoint) = self.endpoints.get_mut(id.get()) else { return };
+        if endpoint.worked(now, &self.config.retry, &mut self.chance) {
             self.actions.push_back(Action::Note(Note::Resumed { endpoint: id }));
         }
     }
@@ -447,12 +459,31 @@ impl Delivery {
         }
     }
 
-    pub(super) fn drop_if_done(&mut self, id: ChannelId) {
-        let done = |channel: &Channel| {
-            let idle = !channel.posting && !channel.polling();
-            channel.lane.is_none() && channel.outstanding.is_empty() && idle
+    /// Forgets a channel that the collector, or the way to it, has lost, and tells the endpoint's
+    /// health of it if that cost anything.
+    pub(super) fn lose(&mut self, now: Duration, id: ChannelId, reason: ResendReason) {
+        let waits = |channel: &&Channel| {
+            let mut batches = channel.outstanding.values();
+            // That the last process's channels are lost with its connections says nothing.
+            !channel.inherited && batches.any(|batch| self.window.unsettled(*batch).is_some())
         };
-        if self.channels.get(&id).is_some_and(done) {
+        let lost = self.channels.get(&id).filter(waits);
+        let lost = lost.map(|channel| (channel.endpoint, channel.born));
+        self.forget(id, reason);
+        let Some((id, born)) = lost else { return };
+        let Some(endpoint) = self.endpoints.get_mut(id.get()) else { return };
+        let (limits, chance) = (&self.config.retry, &mut self.chance);
+        if !endpoint.lost_a_channel(now, born, limits, chance) {
+            return;
+        }
+        let reason = HoldReason::new(LOSES_CHANNELS);
+        if endpoint.hold_for_losses(now, reason.clone(), limits, chance) {
+            self.actions.push_back(Action::Note(Note::Held { endpoint: id, reason }));
+        }
+    }
+
+    pub(super) fn drop_if_done(&mut self, id: ChannelId) {
+        if self.channels.get(&id).is_some_and(Channel::is_done) {
             self.channels.remove(&id);
             self.actions.push_back(Action::Close(id));
         }

@@ -363,7 +363,7 @@ impl World {
             }
             Event::Committed => self.durable = self.committed.clone(),
             Event::Tail(_) | Event::Read(_) | Event::Encoded { .. } | Event::Split { .. } => {}
-            Event::DeadLettered(_) | Event::DeadLettersFull(_) => {}
+            Event::DeadLettered(_) | Event::DeadLettersFull(_) | Event::Changed(_) => {}
             Event::Trimmed { .. } | Event::Lost { .. } | Event::Preflight { .. } => {}
             Event::Tick | Event::Stop | Event::Pause | Event::Resume | Event::Save => {}
         }

@@ -105,6 +105,12 @@ impl Batch {
         matches!(self.stage, Stage::Settled(_))
     }
 
+    /// What was refused is not what it makes now.
+    pub(super) fn is_innocent(&mut self) {
+        self.suspect = None;
+        self.refusal = None;
+    }
+
     /// Whether nothing is to be expected of it that would prove anything.
     pub(super) const fn is_settled_or_refused(&self) -> bool {
         self.is_settled() || self.refused > 0

@@ -94,16 +94,20 @@ impl Packer {
         Ok(pieces.parts(range))
     }
 
-    /// The message of the only event in a range.
+    /// The message of the only event in a range, if there is one and no other.
     pub(super) fn find_letter(
         &mut self,
         range: PositionRange,
     ) -> Result<Option<(Position, DeadLetter)>, ReadError> {
         let node = self.reader.node().to_owned();
-        let mut found = None;
+        let (mut found, mut several) = (None, false);
         self.walk(range, |step| {
             if !step.makes_event {
                 return ControlFlow::Continue(());
+            }
+            if found.is_some() {
+                several = true;
+                return ControlFlow::Break(());
             }
             let record = &step.entry.record;
             let index = step.at.index;
@@ -131,9 +135,9 @@ impl Packer {
                 redrive: None,
             };
             found = Some((step.at, letter));
-            ControlFlow::Break(())
+            ControlFlow::Continue(())
         })?;
-        Ok(found)
+        Ok(found.filter(|_| !several))
     }
 }
 

@@ -10,6 +10,8 @@ mod client;
 mod config;
 mod control;
 mod cut;
+#[cfg(test)]
+mod cut_tests;
 mod expiry;
 #[cfg(test)]
 mod expiry_tests;

@@ -50,7 +50,8 @@ pub(super) trait Source: Send {
     /// Where a batch is to be cut.
     fn cut(&mut self, range: PositionRange, cut: Cut) -> Result<Parts, ReadError>;
     /// The message of the only event in a range, and where it is in the log. Without the answer
-    /// that refused it. None when there is none.
+    /// that refused it. None when there is none, or more than one: which messages make an event may
+    /// have changed since it was refused, and then nobody can tell which of them it was.
     fn letter(&mut self, range: PositionRange)
     -> Result<Option<(Position, DeadLetter)>, ReadError>;
 }

@@ -52,18 +52,27 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 impl Log {
     pub(super) fn of(frames: Vec<Vec<u8>>) -> Self {
+        Self::of_drains(frames.into_iter().map(|body| ("d.1", body)).collect())
+    }
+
+    /// Each frame with its drain token.
+    pub(super) fn of_drains(frames: Vec<(&str, Vec<u8>)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wal = open(dir.path());
         let first_received = clock::unix_micros().get() - 1_000_000;
         let append = async {
-            for (number, body) in frames.iter().enumerate() {
+            for (number, (drain, body)) in frames.iter().enumerate() {
                 let received = first_received + i64::try_from(number).unwrap();
-                let frame = new_frame(number, UnixMicros::new(received), body);
+                let frame = NewFrame {
+                    drain_token: Some((*drain).to_owned()),
+                    ..new_frame(number, UnixMicros::new(received), body)
+                };
                 wal.append(Wal::prepare(frame), ()).await.unwrap();
             }
         };
         // On a thread of its own: a test may have a runtime already.
         std::thread::scope(|scope| scope.spawn(|| run(append)).join()).unwrap();
+        let frames = frames.into_iter().map(|(_, body)| body).collect();
         Self { wal, frames, first_received, _dir: dir }
     }
 
@@ -89,7 +98,7 @@ impl Log {
     }
 
     /// Dead letters of this log, to be sent again.
-    fn redriven(&self, letters: Vec<(Position, DeadLetter)>) -> redrive::LetterSource {
+    pub(super) fn redriven(&self, letters: Vec<(Position, DeadLetter)>) -> redrive::LetterSource {
         let packer = self.packer(5000, 9);
         redrive::LetterSource::new(
             packer.encoder,

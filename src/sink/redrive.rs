@@ -299,16 +299,15 @@ impl Source for LetterSource {
         &mut self,
         range: PositionRange,
     ) -> Result<Option<(Position, DeadLetter)>, ReadError> {
-        let mut scratch = Vec::new();
+        let (mut scratch, mut made) = (Vec::new(), Vec::new());
         for index in range.start.offset.get()..range.end.offset.get() {
             scratch.clear();
             if self.encode(index, &mut scratch) {
-                let found = usize::try_from(index).ok().and_then(|index| self.letters.get(index));
-                return Ok(
-                    found.map(|(_, letter)| (Position::at(Offset::new(index)), letter.clone()))
-                );
+                made.push(index);
             }
         }
-        Ok(None)
+        let [index] = made[..] else { return Ok(None) };
+        let found = usize::try_from(index).ok().and_then(|index| self.letters.get(index));
+        Ok(found.map(|(_, letter)| (Position::at(Offset::new(index)), letter.clone())))
     }
 }

@@ -189,3 +189,20 @@ async fn after_a_kill_nothing_is_asked_over_another_connection() {
     let found = lab.audit(&hec);
     measured("duplicates of a kill with a connection for each channel", found.duplicates);
 }
+
+/// A peer that closes each connection behind its answer: everything is taken, and nobody can be asked
+/// about any of it. That has an end, and an operator is told what to mend.
+#[tokio::test]
+async fn connections_that_end_behind_each_answer_are_held_and_the_reason_is_told() {
+    let hec = behind(Balancer::Connection, |config| {
+        config.keep_alive = Some(Duration::from_millis(1));
+    });
+    let mut lab = lab(&hec, "connection");
+    lab.start().await;
+    lab.send(|config| config.frames = Some(15)).end().await;
+    eventually(SOON, "the endpoint is held", async || {
+        lab.log().contains("channels are lost before anything on them is acknowledged")
+    })
+    .await;
+    assert!(resent(&lab, "connection_lost").await >= 10.0, "it was tried");
+}

@@ -310,7 +310,8 @@ impl Account {
         assert!(status.position >= before, "the checkpoint went back");
         assert_eq!(status.difference(&self.tail), 0, "the books");
         let lanes = 4;
-        assert!(status.batches_unsettled <= 64 && status.batches_posting <= lanes);
+        let most = machine::LEAST_GROWTH + 3 * 6;
+        assert!(status.batches_unsettled <= most && status.batches_posting <= lanes);
         assert!(!self.sane || self.bodies.len() <= 2 * lanes + 1, "{} bodies", self.bodies.len());
         let due = self.machine.deadline();
         assert!(due.is_none_or(|at| at > self.now), "a deadline of the past: {due:?}");

@@ -8,12 +8,12 @@ use super::{MS, accepted};
 use crate::record::Fate;
 
 /// The events of a batch that was sent.
-fn range(rig: &Rig, sent: Sent) -> std::ops::Range<u64> {
+pub(super) fn range(rig: &Rig, sent: Sent) -> std::ops::Range<u64> {
     offsets(rig.ranges[&sent.batch])
 }
 
 /// Answers POSTs and polls as a collector does that refuses `poison`, until nothing is sent.
-fn deliver(rig: &mut Rig, poison: &[u64]) {
+pub(super) fn deliver(rig: &mut Rig, poison: &[u64]) {
     let mut ids = std::collections::BTreeMap::<ChannelId, u64>::new();
     for _ in 0..200 {
         for (channel, ids) in rig.polls() {

@@ -106,3 +106,191 @@ fn questions_are_never_further_apart_than_is_wished() {
     }
     panic!("the ack timeout has not come: {:?}", rig.machine.status());
 }
+
+/// The next POST of one lane, whenever the machine wants it.
+fn next_send(rig: &mut Rig) -> rig::Sent {
+    let sends = next_sends(rig);
+    assert_eq!(sends.len(), 1, "{sends:?}");
+    sends[0]
+}
+
+/// The next POSTs, whenever the machine wants them. Questions until then bring nothing.
+fn next_sends(rig: &mut Rig) -> Vec<rig::Sent> {
+    for _ in 0..1000 {
+        let sends = rig.sends();
+        if !sends.is_empty() {
+            return sends;
+        }
+        for (channel, _) in rig.polls() {
+            rig.answered(channel, &[]);
+        }
+        rig.now = rig.machine.deadline().expect("a POST is to come").max(rig.now);
+        rig.tell(Event::Tick);
+    }
+    panic!("no POST came: {:?}", rig.machine.status());
+}
+
+fn severed(rig: &mut Rig, channel: ChannelId) {
+    rig.tell(Event::Polled { channel, outcome: PollOutcome::Severed });
+}
+
+fn held(rig: &Rig) -> usize {
+    rig.notes.iter().filter(|note| matches!(note, Note::Held { .. })).count()
+}
+
+/// A peer that closes each connection behind its answer takes everything, and nobody can be asked
+/// about any of it. Before, the same batch was sent again and again at wire speed, while the
+/// endpoint was shown as up.
+#[test]
+fn channels_that_are_lost_before_anything_is_acknowledged_thin_out_and_hold() {
+    let mut rig = Rig::new(one_lane());
+    rig.grow(BATCH);
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let sent = next_send(&mut rig);
+        times.push(rig.now);
+        rig.accepted(sent, 0);
+        let (channel, _) = rig.poll();
+        severed(&mut rig, channel);
+    }
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps[0] < 200 * MS, "one may be lost: {gaps:?}");
+    let slow: Vec<_> = gaps.iter().filter(|gap| **gap > HOLD / 2).collect();
+    assert!(slow.len() >= 35, "they thin out: {gaps:?}");
+    let EndpointState::Held { reason, .. } = rig.state() else { panic!("not held: {gaps:?}") };
+    assert!(reason.to_string().contains("destination.affinity"), "{reason}");
+    assert_eq!(held(&rig), 1, "the operator is told once");
+    // It is probed, and neither a 2xx nor a question that is answered ends it.
+    rig.grow(5 * BATCH);
+    let probe = next_send(&mut rig);
+    rig.accepted(probe, 0);
+    rig.pass(HOLD / 2);
+    assert_eq!(rig.sends(), [], "one at a time");
+    assert!(matches!(rig.state(), EndpointState::Held { .. }), "{:?}", rig.state());
+    let (channel, ids) = rig.poll();
+    assert_eq!((channel, ids.as_slice()), (probe.channel, &[0][..]));
+    rig.answered(channel, &[0]);
+    assert_eq!((rig.state(), rig.settled()), (EndpointState::Up, BATCH));
+    assert!(rig.notes.iter().any(|note| matches!(note, Note::Resumed { .. })));
+    rig.send();
+}
+
+/// Several indexers that answer in turn: each begins to count at 0.
+#[test]
+fn ids_that_never_rise_hold_as_well() {
+    let mut rig = Rig::new(one_lane());
+    rig.grow(8 * BATCH);
+    let begun = rig.now;
+    for _ in 0..100 {
+        let sent = next_send(&mut rig);
+        rig.accepted(sent, 0);
+    }
+    let EndpointState::Held { reason, .. } = rig.state() else { panic!("not held") };
+    assert!(reason.to_string().contains("destination.affinity"), "{reason}");
+    assert!(rig.now - begun > HOLD * 40, "{:?}", rig.now - begun);
+    // The last id did not rise either.
+    let sent = next_send(&mut rig);
+    rig.accepted(sent, 0);
+    let (channel, ids) = rig.poll();
+    rig.answered(channel, &ids);
+    assert_eq!(rig.state(), EndpointState::Up);
+}
+
+/// A collector that restarts takes all connections with it, and that is one thing that happened.
+#[test]
+fn many_channels_that_are_lost_at_once_count_once() {
+    let lanes = count(8);
+    let many = Config { lanes_per_endpoint: lanes, max_lanes_per_endpoint: lanes, ..config() };
+    let mut rig = Rig::new(Config { window: count(40), ..many });
+    let lose = |rig: &mut Rig| {
+        rig.pass(100 * MS);
+        let polls = rig.polls();
+        assert_eq!(polls.len(), 8);
+        for (channel, _) in polls {
+            severed(rig, channel);
+        }
+    };
+    // Something comes through between two restarts: nothing waits.
+    for _ in 0..30 {
+        rig.grow(8 * BATCH);
+        let sends = rig.sends();
+        assert_eq!((sends.len(), rig.state()), (8, EndpointState::Up));
+        for sent in sends {
+            rig.accepted(sent, 0);
+        }
+        lose(&mut rig);
+        let sends = rig.sends();
+        assert_eq!((sends.len(), rig.state()), (8, EndpointState::Up), "at once");
+        for sent in sends {
+            rig.accepted(sent, 0);
+        }
+        rig.pass(100 * MS);
+        for (channel, ids) in rig.polls() {
+            rig.answered(channel, &ids);
+        }
+        assert_eq!(rig.settled(), rig.tail.end.get());
+        // Channels that nobody has used for so long are left: the next round has fresh ones.
+        rig.pass(ACK_TIMEOUT);
+    }
+    // Nothing does: it is not held before the tenth.
+    rig.grow(8 * BATCH);
+    for restart in 0..10 {
+        assert_eq!(held(&rig), 0, "restart {restart}");
+        let mut sends = next_sends(&mut rig);
+        while let Some(sent) = sends.pop() {
+            rig.accepted(sent, 0);
+            sends.extend(rig.sends());
+        }
+        lose(&mut rig);
+    }
+    assert_eq!(held(&rig), 1);
+}
+
+/// The first batch is acknowledged, the second is outstanding, and the third is on its way.
+fn retired_during_a_post() -> (Rig, rig::Sent) {
+    let mut rig = Rig::new(one_lane());
+    rig.grow(BATCH);
+    let first = rig.send();
+    rig.accepted(first, 0);
+    let (channel, ids) = rig.poll();
+    rig.answered(channel, &ids);
+    rig.grow(2 * BATCH);
+    let second = rig.send();
+    rig.accepted(second, 1);
+    let third = rig.send();
+    let (channel, ids) = rig.poll();
+    assert_eq!((channel, ids.as_slice()), (third.channel, &[1][..]));
+    rig.tell(Event::Polled { channel, outcome: PollOutcome::Failed });
+    (rig, third)
+}
+
+/// Out of use, and everything on it settled: when its last POST ends, it is closed, however that
+/// ends.
+#[test]
+fn a_channel_that_is_drained_during_its_last_post_is_closed_behind_it() {
+    let reason = || Reason { status: 413, code: None, text: String::new() };
+    let outcomes =
+        [busy(), PostOutcome::TooLarge { reason: reason() }, rig::refused(Some(0), None)];
+    for outcome in outcomes {
+        let (mut rig, third) = retired_during_a_post();
+        let (channel, ids) = rig.poll();
+        rig.answered(channel, &ids);
+        assert_eq!(closed(&mut rig), [], "a POST is on its way");
+        rig.posted(third, outcome.clone());
+        assert_eq!(closed(&mut rig), [channel], "{outcome:?}");
+    }
+}
+
+/// The answer to a POST names what was taken, and the log cannot tell any more what that was.
+#[test]
+fn a_channel_is_closed_when_what_is_outstanding_on_it_fits_nothing() {
+    let (mut rig, third) = retired_during_a_post();
+    let (channel, ids) = rig.poll();
+    rig.answered(channel, &ids);
+    rig.auto = false;
+    rig.posted(third, rig::refused(Some(2), Some(2)));
+    assert_eq!(closed(&mut rig), [], "an acknowledgement is to come");
+    let (batch, parts) = (third.batch, Parts::default());
+    rig.tell(Event::Split { batch, cut: Cut::Event(2), parts });
+    assert_eq!(closed(&mut rig), [channel]);
+}

@@ -288,3 +288,32 @@ fn questions_keep_a_channel_in_use_and_refused_posts_do_not() {
     }
     assert_ne!(sent.channel, old.channel);
 }
+
+/// A POST that nobody answers is one lane less, and not the end of the endpoint until it times out.
+#[test]
+fn a_post_that_hangs_does_not_keep_others_from_trying_after_a_rest() {
+    let failures = [busy(), fault()];
+    for failure in failures {
+        let mut rig = Rig::new(config());
+        rig.grow(10 * BATCH);
+        let sends = rig.sends();
+        assert_eq!(sends.len(), 2);
+        rig.posted(sends[1], failure.clone());
+        rig.pass(MS);
+        assert_eq!(rig.sends(), [], "{failure:?}");
+        rig.pass(HOLD * 5 / 4);
+        let probe = rig.send();
+        assert_eq!(probe.lane, sends[1].lane);
+        rig.pass(HOLD * 3);
+        assert_eq!(rig.sends(), [], "one tries");
+        rig.accepted(probe, 0);
+        for ack in 1..6 {
+            let next = rig.send();
+            rig.accepted(next, ack);
+        }
+        // The other is heard of in the end.
+        let last = rig.send();
+        rig.accepted(sends[0], 0);
+        assert_ne!(rig.send().lane, last.lane);
+    }
+}

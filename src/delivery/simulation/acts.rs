@@ -74,7 +74,7 @@ impl World {
         let events = self.log.events(range);
         if events.is_empty() && range.start <= self.trimmed {
             // The event was in what the log has dropped.
-            let event = Event::DeadLettered(batch);
+            let event = Event::Changed(batch);
             return self.later(Duration::from_millis(5), Pending::Event(event));
         }
         let [at] = events[..] else { panic!("seed {}: {range} is not one event", self.seed) };
@@ -90,6 +90,7 @@ impl World {
 
     /// Invariant 1: whatever lies below a checkpoint is in an index.
     pub(super) fn commit(&mut self, mut checkpoint: Checkpoint) {
+        self.nothing_is_left_of_channels();
         // One that was decided on before the log dropped frames is lifted like those in the store.
         checkpoint.lift(self.trimmed, self.log.messages_before(self.trimmed));
         assert!(checkpoint.position >= self.committed.position, "seed {}: back", self.seed);
@@ -113,6 +114,14 @@ impl World {
         );
         self.committed = checkpoint;
         self.later(Duration::from_millis(5), Pending::Event(Event::Committed));
+    }
+}
+
+impl World {
+    /// A channel that takes no more POSTs is there for what is outstanding on it, and no longer.
+    fn nothing_is_left_of_channels(&self) {
+        let left = self.machine.channels.iter().find(|(_, channel)| channel.is_done());
+        assert!(left.is_none(), "seed {}: {left:?}", self.seed);
     }
 }
 

@@ -83,7 +83,10 @@ impl Task {
             Ok(Packed::Letter(found)) => {
                 self.unstick();
                 if let PackJob::Letter { batch, endpoint, reason, .. } = job {
-                    self.bury(batch, endpoint, &reason, found.map(|found| *found));
+                    match found {
+                        Some(found) => self.bury(batch, endpoint, &reason, *found),
+                        None => self.judge_anew(batch, &reason),
+                    }
                 }
             }
             Err(ReadError::Trimmed { at, .. })
@@ -135,42 +138,47 @@ impl Task {
         }
     }
 
+    /// Which messages make an event has changed since one was refused, and with it, perhaps, which one
+    /// that is.
+    fn judge_anew(&mut self, batch: BatchId, reason: &Reason) {
+        tracing::info!(
+            destination = %self.config.name, %batch, %reason,
+            "the configuration makes other events than were refused: they are sent, and judged anew"
+        );
+        self.tell(Event::Changed(batch));
+    }
+
     /// Makes a dead letter durable.
     pub(super) fn bury(
         &mut self,
         batch: BatchId,
         endpoint: EndpointId,
         reason: &Reason,
-        found: Option<(Position, DeadLetter)>,
+        (at, letter): (Position, DeadLetter),
     ) {
         let (wal, name) = (self.wal.clone(), self.config.name.clone());
         let limit = self.config.dead_letters.max_size;
-        let letter = found.map(|(at, letter)| {
-            let letter = DeadLetter {
-                code: reason.code,
-                status: reason.status,
-                text: reason.text.clone(),
-                endpoint: self.config.endpoints.get(endpoint.get()).cloned().unwrap_or_default(),
-                refused: clock::unix_micros(),
-                ..letter
-            };
-            let (at, letter) = self.ledger.bury(at, letter);
-            tracing::warn!(
-                destination = %name, position = %at, event_id = letter.event_id, %reason,
-                "an event is refused and goes to the dead letters"
-            );
-            (at, letter)
-        });
+        let letter = DeadLetter {
+            code: reason.code,
+            status: reason.status,
+            text: reason.text.clone(),
+            endpoint: self.config.endpoints.get(endpoint.get()).cloned().unwrap_or_default(),
+            refused: clock::unix_micros(),
+            ..letter
+        };
+        let (at, letter) = self.ledger.bury(at, letter);
+        tracing::warn!(
+            destination = %name, position = %at, event_id = letter.event_id, %reason,
+            "an event is refused and goes to the dead letters"
+        );
         let again = !self.ledger.is_of_the_log();
         self.jobs.spawn(async move {
-            match letter {
-                Some((at, letter)) if again => {
-                    Done::Buried(batch, wal.bury_again(&name, at, letter).await)
-                }
-                Some((at, letter)) => Done::Buried(batch, wal.bury(&name, at, letter, limit).await),
-                // The configuration has changed, and there is no event any more.
-                None => Done::Buried(batch, Ok(())),
-            }
+            let buried = if again {
+                wal.bury_again(&name, at, letter).await
+            } else {
+                wal.bury(&name, at, letter, limit).await
+            };
+            Done::Buried(batch, buried)
         });
     }
 

@@ -387,8 +387,10 @@ impl DestinationStatus {
         let delivery = &status.delivery;
         let endpoint = |(url, endpoint): (&String, &crate::delivery::EndpointStatus)| {
             let (state, reason) = match &endpoint.state {
-                EndpointState::Up => ("up", None),
-                EndpointState::Resting { .. } => ("resting", sink.outage(url)),
+                EndpointState::Up => ("up", sink.unanswered(url)),
+                EndpointState::Resting { .. } => {
+                    ("resting", sink.outage(url).or_else(|| sink.unanswered(url)))
+                }
                 EndpointState::Held { reason, .. } => ("held", Some(reason.to_string())),
             };
             EndpointStatus { url: url.clone(), state, reason }

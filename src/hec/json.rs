@@ -12,13 +12,16 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 /// empty, with pairs of surrogates only, with numbers that a program can hold, and no deeper than
 /// serde_json goes (128).
 pub(super) fn is_object(text: &str) -> bool {
-    let inner = text.trim_ascii();
+    // JSON's own white space, and not ASCII's: a form feed would be written, and is no JSON.
+    let blank = [' ', '\t', '\n', '\r'];
+    let inner = text.trim_matches(blank);
     // Nearly all texts are none, and this is all that is looked at then.
     if !inner.starts_with('{') || !inner.ends_with('}') {
         return false;
     }
     // `{}` is blank to Splunk (code 13).
-    let empty = inner.get(1..inner.len() - 1).is_some_and(|inside| inside.trim_ascii().is_empty());
+    let empty =
+        inner.get(1..inner.len() - 1).is_some_and(|inside| inside.trim_matches(blank).is_empty());
     !empty && serde_json::from_str::<Checked>(inner).is_ok()
 }
 
@@ -229,6 +232,10 @@ mod tests {
             "{\"a\":\"\u{1}\"}",
             "{\"a\":1,}",
             "x{\"a\":1}",
+            "\x0c{\"a\":1}",
+            "{\"a\":1}\x0c",
+            "\x0b{\"a\":1}",
+            "{\"a\":1}\n\x0b",
             &deep,
         ] {
             assert!(!is_object(bad), "{bad}");

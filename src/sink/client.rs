@@ -25,7 +25,7 @@ use super::http::{self, AGENT, ClientError, names, raw_query, way};
 use super::judge;
 use super::line::{Broken, Line, Way};
 use super::link::{Link, Links};
-use super::outage::Outages;
+use super::outage::{About, Outages};
 use super::pack::Body;
 use super::token::{Token, TokenReload};
 
@@ -48,6 +48,8 @@ pub(super) struct HecClient {
     timeout: Duration,
     /// Why they take nothing, those that do not. One for all sets of endpoints.
     pub(super) outages: Arc<Outages>,
+    /// The same of questions for acknowledgements.
+    pub(super) unanswered: Arc<Outages>,
     /// The endpoints as they are shown.
     shown: Arc<[String]>,
 }
@@ -105,18 +107,20 @@ impl HecClient {
     pub(super) fn new(config: &Config) -> Result<Self, ClientError> {
         let token =
             Token::new(&config.token, config.token_file.clone()).map_err(ClientError::Token)?;
-        let outages = Arc::new(Outages::new(config.name.clone()));
-        Self::with(Arc::new(token), outages, config)
+        let outages = |about| Arc::new(Outages::new(config.name.clone(), about));
+        let both = (outages(About::Batches), outages(About::Questions));
+        Self::with(Arc::new(token), both, config)
     }
 
     /// With other endpoints, or TLS or a proxy that was renewed, and the same token.
     pub(super) fn at(&self, config: &Config) -> Result<Self, ClientError> {
-        Self::with(Arc::clone(&self.token), Arc::clone(&self.outages), config)
+        let outages = (Arc::clone(&self.outages), Arc::clone(&self.unanswered));
+        Self::with(Arc::clone(&self.token), outages, config)
     }
 
     fn with(
         token: Arc<Token>,
-        outages: Arc<Outages>,
+        (outages, unanswered): (Arc<Outages>, Arc<Outages>),
         config: &Config,
     ) -> Result<Self, ClientError> {
         let shared = http::client(config, None)?;
@@ -147,7 +151,7 @@ impl HecClient {
             .collect::<Result<_, ClientError>>()?;
         let (affinity, timeout) = (config.affinity, config.timeout);
         let shown = config.endpoints.clone().into();
-        Ok(Self { token, endpoints, affinity, timeout, outages, shown })
+        Ok(Self { token, endpoints, affinity, timeout, outages, unanswered, shown })
     }
 
     /// The ties of a task's channels.
@@ -296,16 +300,32 @@ impl HecClient {
         link: &Link,
         ids: &[AckId],
     ) -> PollOutcome {
-        let Some(endpoint) = self.endpoints.get(endpoint.get()) else {
+        let number = endpoint.get();
+        let Some(endpoint) = self.endpoints.get(number) else {
             return PollOutcome::Failed;
+        };
+        let saw = |why| {
+            if let Some(url) = self.shown.get(number) {
+                self.unanswered.saw(url, why);
+            }
         };
         let heard = self.ask(channel, link, &question(endpoint, ids, MAX_ACK_ANSWER)).await;
         match heard {
             Ok(Heard { status, body: Ok(body), .. }) => {
-                judge::poll(ack::decode(status, &body, ids))
+                let answer = ack::decode(status, &body, ids);
+                saw(answer.as_ref().err().map(|error| format!("it answers {}", error.reason())));
+                judge::poll(answer)
             }
+            // The channel ends with its connection, and that is no answer of the collector.
             Err(Unheard::Line(Broken::Severed { .. })) => PollOutcome::Severed,
-            Ok(Heard { body: Err(_), .. }) | Err(_) => PollOutcome::Failed,
+            Ok(Heard { status, body: Err(_), .. }) => {
+                saw(Some(format!("its answer, HTTP {status}, breaks off or is too long")));
+                PollOutcome::Failed
+            }
+            Err(error) => {
+                saw(Some(in_words(&error)));
+                PollOutcome::Failed
+            }
         }
     }
 

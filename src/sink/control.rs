@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::record::Moved;
+use crate::types::DestinationName;
 use crate::wal::{Place, SeekError};
 
 use super::SinkHandle;
@@ -30,6 +31,38 @@ pub(super) struct Seek {
     pub(super) answer: oneshot::Sender<Result<Moved, SeekError>>,
 }
 
+/// Who waits for the next commit.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// What it is that was asked for, where the log tells of it: pause, or go on.
+    pub(super) paused: Option<bool>,
+    pub(super) answer: oneshot::Sender<()>,
+}
+
+impl Asked {
+    /// It is durable. The log tells of it here, whether whoever asked still waits or not.
+    pub(super) fn done(self, destination: &DestinationName) {
+        match self.paused {
+            Some(true) => {
+                tracing::warn!(%destination, "paused by an operator: nothing more is sent");
+            }
+            Some(false) => tracing::info!(%destination, "resumed by an operator"),
+            None => {}
+        }
+        self.answer.send(()).ok();
+    }
+}
+
+/// A cursor was moved by an operator. Told where it happens: whoever asked may have gone.
+pub(super) fn tell_moved(destination: &DestinationName, moved: &Moved) {
+    let Moved { from, to, skipped, rewound } = moved;
+    tracing::warn!(
+        %destination, %from, %to, skipped, rewound,
+        "an operator has moved the cursor: what is skipped is never sent, what is rewound is \
+         sent again, with the ids it had"
+    );
+}
+
 /// Where a destination hears of it.
 pub(super) type Controls = mpsc::Receiver<Control>;
 
@@ -45,13 +78,7 @@ impl SinkHandle {
     /// # Errors
     /// When the destination is stopping.
     pub async fn pause(&self, paused: bool) -> Result<(), Stopping> {
-        self.ask(|answer| Control::Pause(paused, answer)).await?;
-        if paused {
-            tracing::warn!(destination = %self.name, "paused by an operator: nothing more is sent");
-        } else {
-            tracing::info!(destination = %self.name, "resumed by an operator");
-        }
-        Ok(())
+        self.ask(|answer| Control::Pause(paused, answer)).await
     }
 
     /// Moves the cursor: the destination settles what it can of what is in flight, and goes on from
@@ -66,14 +93,7 @@ impl SinkHandle {
         // Before anything stops.
         let plan = tokio::task::spawn_blocking(move || wal.plan_seek(&name, to, may_skip));
         plan.await.map_err(|_| Stopping)??;
-        let moved = self.ask(|answer| Control::Seek(Seek { to, may_skip, answer })).await??;
-        let Moved { from, to, skipped, rewound } = moved;
-        tracing::warn!(
-            destination = %self.name, %from, %to, skipped, rewound,
-            "an operator has moved the cursor: what is skipped is never sent, what is rewound is \
-             sent again, with the ids it had"
-        );
-        Ok(moved)
+        Ok(self.ask(|answer| Control::Seek(Seek { to, may_skip, answer })).await??)
     }
 
     async fn ask<T>(

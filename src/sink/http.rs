@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::config::{Affinity, Config, RawSource};
 use super::line::Way;
-use super::trust::{Trust, TrustError, TrustParts};
+use super::trust::{self, Trust, TrustError, TrustParts};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,14 +49,29 @@ pub(super) fn names() -> HeaderMap {
     headers
 }
 
+/// Whether anybody that is connected to shows a certificate.
+pub(super) fn has_tls(config: &Config) -> bool {
+    let plain = |url: &str| Url::parse(url).is_ok_and(|url| url.scheme() == "http");
+    let proxy = config.proxy.iter().map(|proxy| &proxy.url);
+    let places = config.places.iter().map(|place| &place.url);
+    config
+        .endpoints
+        .iter()
+        .filter(|_| config.places.is_empty())
+        .chain(places)
+        .chain(proxy)
+        .any(|url| !plain(url))
+}
+
 fn tls(config: &Config) -> Result<rustls::ClientConfig, ClientError> {
     // The first destination installs it; for the others it is there already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let trust = match &config.trust {
-        Some(trust) => trust.clone(),
-        None => Trust::new(&TrustParts::default())?,
-    };
-    Ok(trust.client_config())
+    match &config.trust {
+        Some(trust) => Ok(trust.client_config()),
+        None if has_tls(config) => Ok(Trust::new(&TrustParts::default())?.client_config()),
+        // The system may have no authorities, and nobody shows a certificate.
+        None => Ok(trust::nobody()?),
+    }
 }
 
 /// The HTTP client of a destination, which has no token yet.

@@ -39,6 +39,8 @@ mod replay;
 #[cfg(test)]
 mod rig;
 mod seek;
+#[cfg(test)]
+mod seek_tests;
 mod task;
 mod token;
 mod trail;
@@ -137,6 +139,7 @@ pub struct Sink {
     config: Config,
     names: Option<names::Names>,
     wal: Wal,
+    calendar: expiry::Calendar,
     machine: Delivery,
     packer: pack::Packer,
     client: Arc<renew::Renewable>,
@@ -243,6 +246,13 @@ impl SinkHandle {
         self.client.now().outages.why(url)
     }
 
+    /// Why the collector of this URL did not say the last time what is acknowledged; none when it did.
+    #[must_use]
+    pub fn unanswered(&self, url: &str) -> Option<String> {
+        let why = self.client.now().unanswered.why(url)?;
+        Some(format!("it does not say what is acknowledged: {why}"))
+    }
+
     /// The replay that is being sent to it, if there is one.
     #[must_use]
     pub fn replay(&self) -> Option<ReplayRun> {
@@ -273,6 +283,10 @@ impl Sink {
             Some(checkpoint) => checkpoint,
             None => first_checkpoint(&config, &wal).await?,
         };
+        // Before this process writes anything: its clock may be wrong.
+        let newest = wal.segments().iter().map(|segment| segment.last_received).max();
+        let newest = newest.unwrap_or_default().max(checkpoint.saved);
+        let calendar = expiry::Calendar::from(newest, crate::clock::instant());
         let (first, end) = (Position::at(wal.first()), Position::at(wal.status().tail.end));
         let position = checkpoint.position;
         if position < first || position > end {
@@ -299,7 +313,19 @@ impl Sink {
         let status = Arc::new(watch::Sender::new(status));
         let (drains, control) = (Arc::new(drains), mpsc::channel(control::WAITING));
         let replay = Arc::new(watch::Sender::new(None));
-        Ok(Self { config, names, wal, machine, packer, client, status, drains, replay, control })
+        Ok(Self {
+            config,
+            names,
+            wal,
+            calendar,
+            machine,
+            packer,
+            client,
+            status,
+            drains,
+            replay,
+            control,
+        })
     }
 
     /// A look from outside.
@@ -318,7 +344,7 @@ impl Sink {
 
     /// Delivers until told to stop; then waits for what is in flight, for at most `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) -> Ended {
-        let Self { config, names, wal, machine, packer, client, .. } = self;
+        let Self { config, names, wal, calendar, machine, packer, client, .. } = self;
         let (status, drains, control) = (self.status, self.drains, self.control);
         let replay = self.replay;
         let name = config.name.clone();
@@ -331,7 +357,7 @@ impl Sink {
             chosen: chosen::Chosen::of(&status),
             set: set(),
         };
-        let expiry = expiry::Expiry { config: config.clone(), wal: wal.clone() };
+        let expiry = expiry::Expiry { config: config.clone(), wal: wal.clone(), calendar };
         let replaying = replay::Replaying {
             config: config.clone(),
             wal: wal.clone(),

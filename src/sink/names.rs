@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +60,11 @@ pub(super) struct Names {
     written: Vec<String>,
     every: Duration,
     set: watch::Sender<Places>,
+    lookup: Lookup,
 }
+
+/// Whoever knows the addresses of a name.
+type Lookup = fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 impl Names {
     /// None if the names are not to be looked up here.
@@ -69,7 +73,8 @@ impl Names {
         let place = |url: &String| Place { url: url.clone(), address: None };
         let set = watch::Sender::new(written.iter().map(place).collect());
         let every = config.resolve_every?;
-        Some(Self { destination: config.name.clone(), written, every, set })
+        let lookup: Lookup = |name| Box::pin(resolved(name));
+        Some(Self { destination: config.name.clone(), written, every, set, lookup })
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Places> {
@@ -78,7 +83,7 @@ impl Names {
 
     /// The endpoints to begin with. A start does not wait for long for a name server.
     pub(super) async fn at_the_start(&self) -> Places {
-        if timeout(PATIENCE, self.round(resolved)).await.is_err() {
+        if timeout(PATIENCE, self.round(self.lookup)).await.is_err() {
             tracing::warn!(
                 destination = %self.destination,
                 "the names of the collectors are not all looked up in time; they are used as they are \
@@ -91,7 +96,11 @@ impl Names {
     /// Looks the names up now, and whenever it is time, until told to stop.
     pub(super) async fn follow(&self, stop: &CancellationToken) {
         loop {
-            let known = self.round(resolved).await;
+            // A stop does not wait for a name server.
+            let known = tokio::select! {
+                known = self.round(self.lookup) => known,
+                () = stop.cancelled() => return,
+            };
             let wait = if known { self.every } else { self.every.min(SOON) };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -101,10 +110,10 @@ impl Names {
     }
 
     /// Looks every name up. Returns whether all could be.
-    pub(super) async fn round(
-        &self,
-        lookup: impl AsyncFn(String) -> io::Result<Vec<IpAddr>>,
-    ) -> bool {
+    pub(super) async fn round<F>(&self, lookup: impl Fn(String) -> F) -> bool
+    where
+        F: Future<Output = io::Result<Vec<IpAddr>>>,
+    {
         let mut found = Vec::with_capacity(self.written.len());
         for url in &self.written {
             let Some(name) = name(url) else {
@@ -221,7 +230,8 @@ mod tests {
         let place = |url: &String| Place { url: url.clone(), address: None };
         let set = watch::Sender::new(written.iter().map(place).collect());
         let destination = DestinationName::new("splunk").unwrap();
-        Names { destination, written, every: Duration::from_secs(60), set }
+        let lookup: Lookup = |_| Box::pin(std::future::pending());
+        Names { destination, written, every: Duration::from_secs(60), set, lookup }
     }
 
     fn shown(names: &Names) -> Vec<String> {
@@ -287,6 +297,16 @@ mod tests {
         assert!(!round(&names, &zone).await);
         assert_eq!(shown(&names)[..2], all[..2]);
         assert_eq!(shown(&names)[2], "https://b.example.com:8088 at 10.0.0.3");
+    }
+
+    /// A name server that answers nobody has until the patience ends for every name.
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_a_lookup() {
+        let names = names(&["https://a.example.com:8088", "https://b.example.com:8088"]);
+        let stop = CancellationToken::new();
+        // It asks before it is stopped: what stands first goes first.
+        let both = async { tokio::join!(biased; names.follow(&stop), async { stop.cancel() }) };
+        timeout(PATIENCE / 2, both).await.expect("it ends with the stop");
     }
 
     #[test]

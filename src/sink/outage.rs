@@ -14,10 +14,21 @@ const MOST: usize = 256;
 /// One that fails now and then is not told of more often.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
+/// What collectors do not answer, or not as they should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// POSTs of batches.
+    Batches,
+    /// Questions for acknowledgements. A collector may take everything, and whatever stands before it
+    /// keeps these from it: then everything is sent again and again.
+    Questions,
+}
+
 /// The outages of one destination's collectors.
 #[derive(Debug)]
 pub(super) struct Outages {
     destination: DestinationName,
+    about: About,
     /// By the collector's URL; those that take everything have none.
     open: Mutex<BTreeMap<String, Outage>>,
 }
@@ -34,8 +45,8 @@ struct Outage {
 }
 
 impl Outages {
-    pub(super) const fn new(destination: DestinationName) -> Self {
-        Self { destination, open: Mutex::new(BTreeMap::new()) }
+    pub(super) const fn new(destination: DestinationName, about: About) -> Self {
+        Self { destination, about, open: Mutex::new(BTreeMap::new()) }
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<String, Outage>> {
@@ -48,7 +59,7 @@ impl Outages {
         self.open().get(url).and_then(|outage| outage.why.clone())
     }
 
-    /// A POST has ended: taken, or why not.
+    /// A request has ended: taken, or why not.
     pub(super) fn saw(&self, url: &str, why: Option<String>) {
         let now = clock::instant();
         let mut open = self.open();
@@ -62,10 +73,17 @@ impl Outages {
                 let quiet = outage.told.is_some_and(|told| now.duration_since(told) < TELL_EVERY);
                 if !outage.telling && !quiet {
                     (outage.told, outage.telling) = (Some(now), true);
-                    tracing::warn!(
-                        destination = %self.destination, endpoint = url, why,
-                        "a collector takes nothing; it is tried again, and nothing is lost"
-                    );
+                    match self.about {
+                        About::Batches => tracing::warn!(
+                            destination = %self.destination, endpoint = url, why,
+                            "a collector takes nothing; it is tried again, and nothing is lost"
+                        ),
+                        About::Questions => tracing::warn!(
+                            destination = %self.destination, endpoint = url, why,
+                            "a collector does not say what is acknowledged; it is asked again, and \
+                             what it has taken is sent again after ack_timeout"
+                        ),
+                    }
                 }
                 outage.why = Some(why);
             }
@@ -74,9 +92,13 @@ impl Outages {
                 outage.why = None;
                 if std::mem::take(&mut outage.telling) {
                     let after = since.map_or(Duration::ZERO, |since| now.duration_since(since));
+                    let again = match self.about {
+                        About::Batches => "a collector takes batches again",
+                        About::Questions => "a collector says again what is acknowledged",
+                    };
                     tracing::info!(
                         destination = %self.destination, endpoint = url,
-                        after_ms = after.as_millis(), "a collector takes batches again"
+                        after_ms = after.as_millis(), "{again}"
                     );
                 }
             }
@@ -91,7 +113,7 @@ mod tests {
     #[test]
     fn what_was_said_last_is_known_until_a_batch_is_taken() {
         let name = DestinationName::new("splunk").unwrap();
-        let outages = Outages::new(name);
+        let outages = Outages::new(name, About::Batches);
         outages.saw("http://a", None);
         outages.saw("http://b", Some("refused".to_owned()));
         outages.saw("http://b", Some("timed out".to_owned()));

@@ -62,17 +62,10 @@ impl Log {
         let first_received = clock::unix_micros().get() - 1_000_000;
         let append = async {
             for (number, (drain, body)) in frames.iter().enumerate() {
+                let received = first_received + i64::try_from(number).unwrap();
                 let frame = NewFrame {
                     drain_token: Some((*drain).to_owned()),
-                    frame_id: Some(format!("F{number}")),
-                    dedupe_scope: "d.1".to_owned(),
-                    messages_claimed: None,
-                    messages: logplex::count(body),
-                    received: UnixMicros::new(first_received + i64::try_from(number).unwrap()),
-                    peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                    query: String::new(),
-                    profile: Profile::Logplex,
-                    body: Bytes::copy_from_slice(body),
+                    ..new_frame(number, UnixMicros::new(received), body)
                 };
                 wal.append(Wal::prepare(frame), ()).await.unwrap();
             }
@@ -150,6 +143,22 @@ impl Log {
         }
         assert_eq!(messages, tail.messages);
         all
+    }
+}
+
+/// Frame `number` of a log.
+pub(super) fn new_frame(number: usize, received: UnixMicros, body: &[u8]) -> NewFrame {
+    NewFrame {
+        drain_token: Some("d.1".to_owned()),
+        frame_id: Some(format!("F{number}")),
+        dedupe_scope: "d.1".to_owned(),
+        messages_claimed: None,
+        messages: logplex::count(body),
+        received,
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        query: String::new(),
+        profile: Profile::Logplex,
+        body: Bytes::copy_from_slice(body),
     }
 }
 

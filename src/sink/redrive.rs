@@ -66,7 +66,7 @@ impl Redrive {
                     Ok(letters) if !letters.is_empty() => {
                         let stopping = stop.child_token();
                         let mut set = self.set.clone();
-                        let sending = self.send(letters, gone, stopping.clone(), grace);
+                        let sending = self.send(letters, gone, stopping.clone(), &stop, grace);
                         if names::unless_changed(&mut set, &stopping, sending).await
                             == Ended::LogGone
                         {
@@ -132,6 +132,7 @@ impl Redrive {
         letters: Letters,
         gone: u64,
         stopping: CancellationToken,
+        stop: &CancellationToken,
         grace: Duration,
     ) -> Ended {
         let mut config = self.config.clone();
@@ -167,7 +168,7 @@ impl Redrive {
             },
             Epoch::start(),
         );
-        let mut sending = Box::pin(task.run(stopping.clone(), grace));
+        let mut sending = Box::pin(task.run(stopping.clone(), stop, grace));
         let mut changed = self.wal.letters_changed();
         let ended = loop {
             if self.gone() != gone {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use super::client::HecClient;
 use super::link::Link;
 use super::pack::Body;
-use super::{Config, rig};
+use super::{Config, Proxy, http, rig};
 use crate::delivery::{EndpointId, PollOutcome, PostOutcome};
 use crate::types::{AckId, ChannelId};
 
@@ -65,4 +66,50 @@ async fn whatever_carried_the_old_token_is_sent_with_the_new_one() {
     for outcome in [first, second] {
         assert!(matches!(outcome, PollOutcome::Answered { .. }), "{outcome:?}");
     }
+}
+
+/// Whatever stands before a collector may take batches to it, and no questions.
+#[tokio::test]
+async fn why_questions_are_not_answered_is_told_once_and_shown() {
+    let (heard, _listening) = rig::Heard::warnings();
+    let broken = Arc::new(AtomicBool::new(true));
+    let now = Arc::clone(&broken);
+    let (address, _serving) = rig::collector(move |_| {
+        let answer = match now.load(Ordering::SeqCst) {
+            true => (404, "<html>nothing here</html>"),
+            false => (200, "{\"acks\":{\"1\":false}}"),
+        };
+        std::future::ready(answer)
+    })
+    .await;
+    let client = HecClient::new(&rig::config(address)).unwrap();
+    let poll = async || {
+        let (channel, ids) = (ChannelId::from_random(1), [AckId::new(1)]);
+        client.poll(EndpointId::FIRST, channel, &Link::Free, &ids).await
+    };
+    let url = format!("http://{address}");
+    for _ in 0..3 {
+        assert_eq!(poll().await, PollOutcome::Failed);
+    }
+    let told = heard.lines("");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let words = ["does not say what is acknowledged", "it answers HTTP 404", &url];
+    assert!(words.iter().all(|word| told[0].contains(word)), "{told:?}");
+    assert!(client.unanswered.why(&url).unwrap().contains("HTTP 404"));
+    assert_eq!(client.outages.why(&url), None, "batches are taken");
+    broken.store(false, Ordering::SeqCst);
+    assert!(matches!(poll().await, PollOutcome::Answered { .. }));
+    assert_eq!(client.unanswered.why(&url), None);
+}
+
+/// A host without authorities has nobody to trust, and needs nobody for plain HTTP.
+#[test]
+fn without_tls_nobody_has_to_be_trusted() {
+    let mut config = rig::config(([127, 0, 0, 1], 1).into());
+    assert!(!http::has_tls(&config));
+    config.proxy = Some(Proxy { url: "https://proxy:1".to_owned(), credentials: None });
+    assert!(http::has_tls(&config), "the proxy shows a certificate");
+    config.proxy = None;
+    config.endpoints.push("https://hec:8088".to_owned());
+    assert!(http::has_tls(&config));
 }

@@ -85,7 +85,7 @@ impl Replaying {
             let mut progress = Progress::new(clock::instant(), settled(&replay));
             let Some((task, status)) = self.task(replay) else { return };
             let mut set = self.set.clone();
-            let sending = task.run(stopping.clone(), grace);
+            let sending = task.run(stopping.clone(), &stop, grace);
             let sending = names::unless_changed(&mut set, &stopping, sending);
             let mut sending = std::pin::pin!(sending);
             let mut look = clock::instant();

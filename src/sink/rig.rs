@@ -1,7 +1,9 @@
 //! What tests of a destination need: its settings, and a collector that a test answers for.
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,8 +62,9 @@ pub(super) fn config(collector: SocketAddr) -> Config {
     }
 }
 
-/// A collector: `says` gives the status and the body of the answer to a request, whose head it
-/// sees. It listens until the set is dropped.
+/// A collector: `says` gives the status and the body of the answer to a request, whose head, in
+/// small letters, and body it sees. It is dropped when the other side gives up. It listens until the
+/// set is dropped.
 pub(super) async fn collector<A>(
     says: impl Fn(String) -> A + Clone + Send + 'static,
 ) -> (SocketAddr, JoinSet<()>)
@@ -84,8 +87,12 @@ async fn serve<A: Future<Output = (u16, &'static str)>>(
     mut stream: TcpStream,
     says: impl Fn(String) -> A,
 ) {
-    while let Some(head) = request(&mut stream).await {
-        let (status, body) = says(head).await;
+    while let Some(request) = request(&mut stream).await {
+        let mut more = [0];
+        let (status, body) = tokio::select! {
+            answer = says(request) => answer,
+            _ = stream.peek(&mut more) => return,
+        };
         let length = body.len();
         let answer = format!("HTTP/1.1 {status} It\r\nContent-Length: {length}\r\n\r\n{body}");
         if stream.write_all(answer.as_bytes()).await.is_err() {
@@ -94,7 +101,7 @@ async fn serve<A: Future<Output = (u16, &'static str)>>(
     }
 }
 
-/// The head of a request that has come whole.
+/// A request that has come whole.
 async fn request(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -104,5 +111,40 @@ async fn request(stream: &mut TcpStream) -> Option<String> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length?.parse().ok()?];
     stream.read_exact(&mut body).await.ok()?;
-    Some(head)
+    Some(head + &String::from_utf8_lossy(&body))
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Heard {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Heard {
+    /// Warnings and errors, from now on until the guard is dropped.
+    pub(super) fn warnings() -> (Self, tracing::subscriber::DefaultGuard) {
+        let heard = Self::default();
+        let writer = heard.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || writer.clone())
+            .finish();
+        (heard, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines in which these words are.
+    pub(super) fn lines(&self, words: &str) -> Vec<String> {
+        let all = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+        all.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
 }

@@ -14,10 +14,11 @@ use crate::clock::Epoch;
 use crate::types::{DestinationName, Position};
 use crate::wal::{SeekError, Wal};
 
-use super::control::Seek;
+use super::control::{self, Seek};
 use super::ledger::Ledger;
+use super::renew::Renewable;
 use super::task::{Makings, Task, Wanted};
-use super::{Ended, KnownDrains, inherit, packer, withdraw};
+use super::{ClientError, Config, Ended, KnownDrains, inherit, packer, withdraw};
 
 /// Delivers until told to stop.
 pub(super) async fn deliver(
@@ -33,7 +34,7 @@ pub(super) async fn deliver(
     loop {
         let task = Task::new(makings, epoch);
         let (ended, wanted) = Box::pin(task.run_until_wanted(stop, grace)).await;
-        let Some((wanted, control)) = wanted else { return ended };
+        let Some((wanted, controls)) = wanted else { return ended };
         if ended == Ended::LogGone {
             // Whoever asked hears of it by the answer that is dropped.
             return ended;
@@ -45,13 +46,23 @@ pub(super) async fn deliver(
         let mut asked = None;
         match wanted {
             Wanted::Endpoints => {
+                let before = config.clone();
                 // The next machine hears of changes after this one.
                 if let Some(set) = &mut set {
                     config.at(&set.borrow_and_update());
                 }
-                // Their URLs were good before.
-                let Ok(other) = client.at(&config) else { return Ended::CutShort };
-                client = other;
+                match client_at(&client, &config).await {
+                    Ok(other) => client = other,
+                    // Their URLs were good before: what is left is that the system gives nothing.
+                    Err(error) => {
+                        tracing::error!(
+                            destination = %config.name, %error,
+                            "the endpoints have other addresses, and no client can be made for \
+                             them: the old ones stay"
+                        );
+                        config = before;
+                    }
+                }
             }
             Wanted::Seek(Seek { to, may_skip, answer }) => {
                 let (log, name) = (wal.clone(), config.name.clone());
@@ -63,6 +74,9 @@ pub(super) async fn deliver(
                 };
                 if let Err(SeekError::Commit(_)) = &moved {
                     return Ended::LogGone;
+                }
+                if let Ok(moved) = &moved {
+                    control::tell_moved(&config.name, moved);
                 }
                 asked = Some((answer, moved));
             }
@@ -103,7 +117,7 @@ pub(super) async fn deliver(
             client: Arc::clone(&client),
             ledger: Ledger::Log,
             shown: shown.clone(),
-            control: Some(control),
+            control: Some(controls),
             set: set.clone(),
             pace: None,
         };
@@ -111,6 +125,20 @@ pub(super) async fn deliver(
             // Whoever asked may have given up waiting.
             answer.send(moved).ok();
         }
+    }
+}
+
+/// A client for the endpoints of a configuration. What it is made of may be read from a disk.
+async fn client_at(
+    client: &Arc<Renewable>,
+    config: &Config,
+) -> Result<Arc<Renewable>, ClientError> {
+    let (own, new) = (Arc::clone(client), config.clone());
+    match tokio::task::spawn_blocking(move || own.at(&new)).await {
+        Ok(made) => made,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime ends.
+        Err(_) => Ok(Arc::clone(client)),
     }
 }
 

@@ -1,14 +1,15 @@
 //! The driver: carries out what the machine decides and tells it what came of it.
 
 mod jobs;
+mod rest;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -22,7 +23,7 @@ use crate::record::DeadLetter;
 use crate::types::{BatchId, ChannelId, Offset, Position, PositionRange, Tail, UnixMicros};
 use crate::wal::{CommitError, Floor, LetterError, ReadError, Wal};
 
-use super::control::{Control, Controls, Seek};
+use super::control::{Asked, Control, Controls, Seek};
 use super::ledger::Ledger;
 use super::link::Links;
 use super::names::Places;
@@ -31,6 +32,7 @@ use super::pace::Pace;
 use super::pack::{Again, Body, Source};
 use super::renew::Renewable;
 use super::{Config, Ended, SinkStatus, trail};
+use wait::{asked_for, changed, ended, until};
 
 /// The state is shown at least this often while anything happens.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
@@ -72,6 +74,8 @@ pub(super) struct Task {
     links: Links,
     bodies: HashMap<BatchId, Body>,
     jobs: JoinSet<Done>,
+    /// Of these there is one at a time.
+    commits: JoinSet<Done>,
     tail: watch::Receiver<Tail>,
     floor: watch::Receiver<Floor>,
     letters: watch::Receiver<u64>,
@@ -91,8 +95,8 @@ pub(super) struct Task {
     wanted: Option<Wanted>,
     pace: Option<Pace>,
     /// Who waits for the next commit, and for the one on its way.
-    asked: Vec<oneshot::Sender<()>>,
-    committing: Vec<oneshot::Sender<()>>,
+    asked: Vec<Asked>,
+    committing: Vec<Asked>,
 }
 
 /// Why another machine is to go on.
@@ -157,6 +161,7 @@ impl Task {
             client,
             bodies: HashMap::new(),
             jobs: JoinSet::new(),
+            commits: JoinSet::new(),
             status: shown,
             stuck: None,
             shown: None,
@@ -173,9 +178,19 @@ impl Task {
         }
     }
 
-    /// Works until told to stop, or until there is nothing left.
-    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) -> Ended {
-        self.work(&stop, grace).await
+    /// Works until `stopping`, or until there is nothing left. What comes after it goes on from what
+    /// is written, unless that is the `stop` of the destination.
+    pub(super) async fn run(
+        mut self,
+        stopping: CancellationToken,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> Ended {
+        let ended = self.work(&stopping, grace).await;
+        if ended == Ended::CutShort && !stop.is_cancelled() {
+            return self.write_the_rest(stop, grace).await.err().unwrap_or(ended);
+        }
+        ended
     }
 
     /// The same; but what is wanted instead of a stop is given back, and whatever was begun has
@@ -189,6 +204,11 @@ impl Task {
         let Some(wanted) = self.wanted.take().zip(self.control.take()) else {
             return (ended, None);
         };
+        if ended == Ended::CutShort
+            && let Err(ended) = self.write_the_rest(stop, grace).await
+        {
+            return (ended, None);
+        }
         self.jobs.shutdown().await;
         (ended, Some(wanted))
     }
@@ -207,7 +227,7 @@ impl Task {
             tokio::select! {
                 // What is done first, then what is new: else a busy log starves the answers.
                 biased;
-                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
+                Some(done) = ended(&mut self.commits, &mut self.jobs) => match done {
                     Ok(done) => if self.on_done(done).is_err() {
                         return Ended::LogGone;
                     },
@@ -251,11 +271,11 @@ impl Task {
         // Whoever asks for something to be written down hears of it with the next commit.
         match control {
             Control::Pause(paused, answer) => {
-                self.asked.push(answer);
+                self.asked.push(Asked { paused: Some(paused), answer });
                 self.tell(if paused { Event::Pause } else { Event::Resume });
             }
             Control::Save(answer) => {
-                self.asked.push(answer);
+                self.asked.push(Asked { paused: None, answer });
                 self.tell(Event::Save);
             }
             Control::Seek(seek) => self.wanted = Some(Wanted::Seek(seek)),
@@ -345,14 +365,7 @@ impl Task {
                     Done::Preflight(endpoint, client.preflight(endpoint, channel).await)
                 });
             }
-            Action::Commit(mut checkpoint) => {
-                checkpoint.saved = clock::unix_micros();
-                checkpoint.endpoints.clone_from(&self.config.endpoints);
-                let (wal, name) = (self.wal.clone(), self.config.name.clone());
-                let commit = self.ledger.commit(checkpoint);
-                self.committing.append(&mut self.asked);
-                self.jobs.spawn(async move { Done::Committed(commit.write(&wal, &name).await) });
-            }
+            Action::Commit(checkpoint) => self.commit(checkpoint),
             Action::Note(note) => self.note(&note),
         }
     }
@@ -384,10 +397,7 @@ impl Task {
                 let answered = std::mem::take(&mut self.committing);
                 self.tell(Event::Committed);
                 self.show();
-                for answer in answered {
-                    // Whoever asked may have given up waiting.
-                    answer.send(()).ok();
-                }
+                answered.into_iter().for_each(|asked| asked.done(&self.config.name));
                 if self.ledger.is_finite() && self.machine.status().position.offset >= self.end() {
                     self.tell(Event::Stop);
                 }
@@ -472,30 +482,5 @@ impl Task {
         }
         self.stale = status.delivery.pending(&status.tail) > 0;
         shown.send_replace(status);
-    }
-}
-
-/// The next thing that an operator asks for; none while nobody can.
-async fn asked_for(control: &mut Option<Controls>) -> Option<Control> {
-    match control {
-        Some(control) => control.recv().await,
-        None => None,
-    }
-}
-
-/// Resolves when the endpoints are others; never where they cannot be.
-async fn changed(set: &mut Option<watch::Receiver<Places>>) {
-    if let Some(set) = set
-        && set.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
-}
-
-async fn until(wake: Option<Instant>) {
-    match wake {
-        Some(at) => sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

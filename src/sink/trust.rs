@@ -151,6 +151,15 @@ impl Trust {
     }
 }
 
+/// TLS that trusts nobody, for where none is spoken.
+pub(super) fn nobody() -> Result<ClientConfig, TrustError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TrustError::new(TrustPart::Authorities, error))?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 fn certificates(part: TrustPart, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     match all {

@@ -278,17 +278,20 @@ impl Wal {
     /// Makes a dead letter durable that was sent again and refused again: it takes the place of what
     /// there is, as it is. One that is not there any more stays gone.
     ///
+    /// There is always room for it: were there none for an answer that is longer than the one before,
+    /// those behind it, which are acknowledged, could not go, and no room would ever come. All that
+    /// can grow is that answer, of 200 characters, and the collector's URL.
+    ///
     /// # Errors
-    /// When there is no room, or the log takes nothing more.
+    /// When the log takes nothing more.
     pub async fn bury_again(
         &self,
         destination: &DestinationName,
         at: Position,
         letter: DeadLetter,
-        limit: ByteSize,
     ) -> Result<(), LetterError> {
         let change = LetterChange::Replace(at, Box::new(letter));
-        self.change_letters(destination, vec![change], limit).await.map(|_| ())
+        self.change_letters(destination, vec![change], UNBOUNDED).await.map(|_| ())
     }
 
     /// Marks dead letters to be sent again. Their destination does so while it runs, also after a

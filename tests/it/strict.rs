@@ -22,7 +22,8 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![
         "\\PC{0,60}".prop_map(String::into_bytes),
         "[ \t\r\n\u{0}-\u{1f}\"\\\\{}\\[\\]:,a=]{0,40}".prop_map(String::into_bytes),
-        "\\{\"[a-b]{1,2}\": ?(1|\"x\"|\\[\\]|\\{\\}|null|1e5|\"\\\\u[0-9a-f]{4}\")\\}[ \n]?"
+        // Not all that is white space in ASCII is so in JSON.
+        "[ \u{b}\u{c}]?\\{\"[a-b]{1,2}\": ?(1|\"x\"|\\[\\]|\\{\\}|null|1e5|\"\\\\u[0-9a-f]{4}\")\\}[ \n\u{b}\u{c}]?"
             .prop_map(String::into_bytes),
         "(at|code|status|service|dyno|path|[a-z]{0,3})=(\"[^\"]{0,5}\"?|[a-z0-9.]{0,6})( [a-z]+=[0-9]{0,3}(ms)?){0,4}"
             .prop_map(String::into_bytes),

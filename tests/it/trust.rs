@@ -308,3 +308,15 @@ async fn a_proxys_credentials_are_renewed_without_a_restart() {
     assert_eq!(hec.ledger.totals().acknowledged, 2);
     assert!(!lab.log().contains("pr0xy-pa55") && !lab.log().contains("0ld-pa55"));
 }
+
+/// A host without authorities, as a bare container is: over plain HTTP nobody has to be trusted.
+#[tokio::test]
+async fn without_tls_a_host_needs_no_authorities() {
+    let hec = Hec::usual();
+    let mut lab = Lab::with(&hec, "");
+    let nowhere = Path::new("/nonexistent");
+    set(&mut lab, &[("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)]);
+    lab.start().await;
+    delivers(&lab, &hec).await;
+    lab.stop().await;
+}

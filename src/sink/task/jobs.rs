@@ -174,7 +174,7 @@ impl Task {
         let again = !self.ledger.is_of_the_log();
         self.jobs.spawn(async move {
             let buried = if again {
-                wal.bury_again(&name, at, letter, limit).await
+                wal.bury_again(&name, at, letter).await
             } else {
                 wal.bury(&name, at, letter, limit).await
             };

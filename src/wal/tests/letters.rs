@@ -76,7 +76,7 @@ fn the_same_message_is_buried_once() {
         bury(&wal, "a", 1).await.unwrap();
         let before = wal.letter_book(&name("a"));
         let again = DeadLetter { refusals: 2, ..letter("1") };
-        wal.bury_again(&name("a"), at(1), again, ROOM).await.unwrap();
+        wal.bury_again(&name("a"), at(1), again).await.unwrap();
         assert_eq!(wal.letter_book(&name("a")), before);
     });
     assert_eq!(wal.letter(&name("a"), at(1)).unwrap().unwrap().refusals, 2);
@@ -101,7 +101,7 @@ fn a_refusal_on_another_way_takes_no_redrive_back() {
     assert_eq!((found.redrive, found.refusals, &*found.text), (Some(now), 2, "no, again"));
     run(async {
         let refused = DeadLetter { refusals: 3, ..of("never") };
-        wal.bury_again(&a, at(1), refused, ROOM).await.unwrap();
+        wal.bury_again(&a, at(1), refused).await.unwrap();
     });
     let found = wal.letter(&a, at(1)).unwrap().unwrap();
     assert_eq!((found.redrive, found.refusals, &*found.text), (None, 3, "never"));
@@ -127,6 +127,14 @@ fn a_letter_without_room_is_refused_and_nothing_is_dropped_for_it() {
         assert_eq!(purged, Ok(1));
         wal.bury(&name("a"), at(3), letter("3"), room).await.unwrap();
         assert_eq!(offsets(&wal, "a"), [2, 3]);
+        // What is sent again to make room has room itself, though nothing is left.
+        let marked = wal.redrive(&name("a"), &[at(2), at(3)], received()).await;
+        assert_eq!(marked, Ok(2));
+        assert!(wal.letter_book(&name("a")).bytes > room.get());
+        let longer = DeadLetter { text: "x".repeat(200), ..letter("2") };
+        assert_eq!(wal.bury_again(&name("a"), at(2), longer).await, Ok(()));
+        let full = wal.bury(&name("a"), at(4), letter("4"), room).await;
+        assert_eq!(full, Err(LetterError::Full), "all others have the room there is");
     });
 }
 
@@ -159,7 +167,7 @@ fn what_is_marked_stays_until_it_is_removed_and_every_way_out_is_counted() {
             wal.remove_letters(&a, &[at(offset)], why).await.unwrap();
         }
         // Refused again: it waits for an operator again.
-        wal.bury_again(&a, at(2), letter("2"), ROOM).await.unwrap();
+        wal.bury_again(&a, at(2), letter("2")).await.unwrap();
     });
     let book = wal.letter_book(&a);
     let totals =
@@ -240,14 +248,14 @@ fn a_letter_that_is_refused_again_takes_the_place_of_what_there_is() {
         let again = DeadLetter { refusals: 2, ..letter("1") };
         bury(&wal, "a", 1).await.unwrap();
         wal.redrive(&name("a"), &[at(1)], UnixMicros::new(5)).await.unwrap();
-        wal.bury_again(&name("a"), at(1), again.clone(), ROOM).await.unwrap();
+        wal.bury_again(&name("a"), at(1), again.clone()).await.unwrap();
         assert_eq!(wal.letter(&name("a"), at(1)).unwrap().as_ref(), Some(&again));
         let book = wal.letter_book(&name("a"));
         assert_eq!((book.letters, book.redriving, book.totals.written), (1, 0, 1));
 
         wal.remove_letters(&name("a"), &[at(1)], Removal::Purged).await.unwrap();
         let purged = wal.letter_book(&name("a"));
-        wal.bury_again(&name("a"), at(1), again, ROOM).await.unwrap();
+        wal.bury_again(&name("a"), at(1), again).await.unwrap();
         assert_eq!(wal.letter(&name("a"), at(1)).unwrap(), None);
         assert_eq!(wal.letter_book(&name("a")), purged);
     });

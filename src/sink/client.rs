@@ -218,23 +218,14 @@ impl HecClient {
     async fn over_line(
         &self,
         line: &Line,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         ask: &Ask<'_>,
     ) -> Result<Heard, Unheard> {
         let unreachable = |why: &str| Unheard::Line(Broken::Unreachable(why.to_owned()));
         let Some(way) = ask.way else { return Err(unreachable("there is no way to it")) };
-        headers.extend(names());
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let host = ask.url.host_str().unwrap_or_default();
-        let port = ask.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        if let Ok(host) = HeaderValue::from_str(&format!("{host}{port}")) {
-            headers.insert(HOST, host);
-        }
-        let query = ask.url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = format!("{}{query}", ask.url.path());
-        let request = hyper::Request::post(path).body(Full::new(ask.body.clone()));
-        let Ok(mut request) = request else { return Err(unreachable("its URL has no path")) };
-        *request.headers_mut() = headers;
+        let Some(request) = line_request(ask.url, headers, ask.body.clone()) else {
+            return Err(unreachable("its URL has no path"));
+        };
         let limits = (ask.limit, ask.patience);
         line.exchange(way, request, ask.opens, limits).await.map_err(Unheard::Line)
     }
@@ -430,6 +421,26 @@ fn in_words(error: &Unheard) -> String {
         Unheard::Line(Broken::Tls(tls)) => format!("TLS fails: {tls}"),
         Unheard::Line(Broken::Severed { .. }) => "its connection is lost".to_owned(),
     }
+}
+
+/// A POST over a channel's own connection, which knows nothing of what reqwest adds by itself.
+pub(super) fn line_request(
+    url: &Url,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> Option<hyper::Request<Full<Bytes>>> {
+    headers.extend(names());
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    if let Ok(host) = HeaderValue::from_str(&format!("{host}{port}")) {
+        headers.insert(HOST, host);
+    }
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = format!("{}{query}", url.path());
+    let mut request = hyper::Request::post(path).body(Full::new(body)).ok()?;
+    *request.headers_mut() = headers;
+    Some(request)
 }
 
 /// The innermost reason of a request without an answer: the outer ones say "error sending

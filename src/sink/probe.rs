@@ -186,7 +186,10 @@ impl Probe<'_> {
         }
         let acknowledges = self.acknowledgement(&asker).await;
         self.body_size(&asker).await;
-        self.events(&asker, acknowledges).await;
+        match Asker::with_a_channel(self.config, self.endpoint) {
+            Ok(asker) => self.events(&asker, acknowledges).await,
+            Err(problem) => self.found(Step::Index, Outcome::Bad, problem),
+        }
     }
 
     /// Name, address, certificate. False when there is nobody to ask.

@@ -118,18 +118,8 @@ impl Batch {
 
     /// Since when it has waited for this acknowledgement, and for nothing else.
     pub(super) fn unacked_since(&self, on: ChannelId, id: AckId) -> Option<Duration> {
-        match self.stage {
-            Stage::Unacked { channel, ack, since } => ((channel, ack) == (on, id)).then_some(since),
-            Stage::Splitting { .. }
-            | Stage::Ready
-            | Stage::Faded
-            | Stage::Fetching
-            | Stage::Posting(_)
-            | Stage::Suspect { .. }
-            | Stage::Burying
-            | Stage::Unburied { .. }
-            | Stage::Settled(_) => None,
-        }
+        let Stage::Unacked { channel, ack, since } = self.stage else { return None };
+        ((channel, ack) == (on, id)).then_some(since)
     }
 
     /// Whether it waits for this acknowledgement, and has not been sent again since.
